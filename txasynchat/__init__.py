@@ -1,0 +1,61 @@
+"""txasynchat: terminator-framed protocols on Twisted, and a home for asynchat code.
+
+The names below come from the modules they stand in when they are first used, so
+that importing the core loads no Twisted.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from txasynchat.core.lifecycle import CloseReason
+    from txasynchat.core.outbox import MoreProducer, fifo, simple_producer
+    from txasynchat.core.terminators import Terminator, find_prefix_at_end
+    from txasynchat.errors import ChatClosed
+    from txasynchat.factory import AsyncChatFactory
+    from txasynchat.producers import ProducerDrain, ProducerSender
+    from txasynchat.protocol import AsyncChat, PauseReason
+
+__all__ = (
+    "AsyncChat",
+    "AsyncChatFactory",
+    "ChatClosed",
+    "CloseReason",
+    "MoreProducer",
+    "PauseReason",
+    "ProducerDrain",
+    "ProducerSender",
+    "Terminator",
+    "fifo",
+    "find_prefix_at_end",
+    "simple_producer",
+)
+
+_HOMES = {
+    "AsyncChat": "protocol",
+    "AsyncChatFactory": "factory",
+    "ChatClosed": "errors",
+    "CloseReason": "core.lifecycle",
+    "MoreProducer": "core.outbox",
+    "PauseReason": "protocol",
+    "ProducerDrain": "producers",
+    "ProducerSender": "producers",
+    "Terminator": "core.terminators",
+    "fifo": "core.outbox",
+    "find_prefix_at_end": "core.terminators",
+    "simple_producer": "core.outbox",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

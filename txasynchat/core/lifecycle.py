@@ -1,0 +1,100 @@
+"""The states of a connection and the only allowed transitions.
+
+Rule: everything that decides whether bytes may still come in or go out is in
+the table of this file. Nothing else keeps a flag about it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ("CloseReason", "Event", "Lifecycle", "State")
+
+
+class CloseReason(str, Enum):
+    """Who ended a connection, or what did. Equal to its value, a str."""
+
+    PEER = "peer"
+    HANDLER = "handler"
+    TIMEOUT = "timeout"
+    LIMIT = "limit"
+    ERROR = "error"
+    DRAIN = "drain"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class State(Enum):
+    """Where a connection is in its life."""
+
+    NEW = "not connected yet"
+    OPEN = "open"
+    FLUSHING = "closing once its output is sent"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Event(Enum):
+    """What moves a connection on."""
+
+    CONNECTED = "the transport is there"
+    FINISH = "close once the output is sent"
+    CLOSE = "close now"
+    LOST = "the transport is gone"
+
+
+#: What is not in this table changes nothing: a second close is no error.
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.NEW, Event.CONNECTED): State.OPEN,
+    (State.NEW, Event.FINISH): State.FLUSHING,
+    (State.NEW, Event.CLOSE): State.CLOSED,
+    (State.OPEN, Event.FINISH): State.FLUSHING,
+    (State.OPEN, Event.CLOSE): State.CLOSING,
+    (State.OPEN, Event.LOST): State.CLOSED,
+    (State.FLUSHING, Event.CONNECTED): State.FLUSHING,
+    (State.FLUSHING, Event.CLOSE): State.CLOSING,
+    (State.FLUSHING, Event.LOST): State.CLOSED,
+    (State.CLOSING, Event.LOST): State.CLOSED,
+}
+
+
+class Lifecycle:
+    """The state of one connection, and why it ends.
+
+    :ivar state: where it is.
+    :ivar reason: who ended it: None until that is decided, and never changed after.
+    :ivar detail: the same for people; may gain detail until the end.
+
+    >>> life = Lifecycle()
+    >>> life.on(Event.CONNECTED)
+    True
+    >>> life.on(Event.CLOSE, CloseReason.TIMEOUT, "nothing came for 60 s")
+    True
+    >>> life.on(Event.CLOSE), life.reason.value
+    (False, 'timeout')
+    """
+
+    __slots__ = ("detail", "reason", "state")
+
+    def __init__(self) -> None:
+        self.state = State.NEW
+        self.reason: CloseReason | None = None
+        self.detail = ""
+
+    def on(
+        self, event: Event, reason: CloseReason = CloseReason.HANDLER, detail: str = ""
+    ) -> bool:
+        """Move on.
+
+        :param reason: who ended it, if this event does and nothing did before.
+        :param detail: the same for people.
+        :return: whether `event` changed the state.
+        """
+        following = TRANSITIONS.get((self.state, event))
+        if following is None:
+            return False
+        self.state = following
+        if event is not Event.CONNECTED and self.reason is None:
+            self.reason, self.detail = reason, detail
+        return True

@@ -1,0 +1,79 @@
+"""AsyncChatFactory: for servers where ``Factory.forProtocol`` is not enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from txasynchat.core.outbox import BytesLike
+from txasynchat.protocol import AsyncChat
+
+__all__ = ("AsyncChatFactory",)
+
+
+class AsyncChatFactory(Factory):
+    """Makes a handler for each connection and knows those that are alive.
+
+    :param handler: an :class:`AsyncChat` class, or a callable that makes one.
+    :param args: passed to it, as are all keyword arguments but `max_connections`.
+    :param max_connections: how many connections may be alive at once; one that
+        comes on top of that is closed at once. None for any number.
+    :ivar connections: the live handlers.
+
+    >>> class Guest(AsyncChat):
+    ...     def __init__(self, room):
+    ...         self.room = room
+    >>> factory = AsyncChatFactory(Guest, "lobby", max_connections=1)
+    >>> guest = factory.buildProtocol(None)
+    >>> guest.room, factory.connections == {guest}, factory.buildProtocol(None)
+    ('lobby', True, None)
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        handler: Callable[..., AsyncChat],
+        *args: Any,
+        max_connections: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not callable(handler):
+            raise TypeError(f"the handler is a class or a callable, not {handler!r}")
+        self.handler = handler
+        self.args = args
+        self.kwargs = kwargs
+        self.max_connections = max_connections
+        self.connections: set[AsyncChat] = set()
+
+    def buildProtocol(self, addr: IAddress | None) -> AsyncChat | None:
+        """Make the handler of a connection. Twisted calls this.
+
+        :param addr: the peer's address.
+        :return: None, which closes the connection, when there are too many.
+        """
+        if self.max_connections is not None and len(self.connections) >= self.max_connections:
+            self._log.warn(
+                "connection from {peer} refused: max_connections={limit} are alive",
+                peer=addr,
+                limit=self.max_connections,
+            )
+            return None
+        chat = self.handler(*self.args, **self.kwargs)
+        chat.factory = self
+        self.connections.add(chat)
+        chat.closed().addCallback(lambda _: self.connections.discard(chat))
+        return chat
+
+    def broadcast(self, data: BytesLike | str, but: AsyncChat | None = None) -> None:
+        """Push `data` on every connection that is open.
+
+        :param but: a connection to leave out.
+        """
+        for chat in tuple(self.connections):
+            if chat.is_open and chat is not but:
+                chat.push(data)

@@ -1,0 +1,215 @@
+"""Bytes out: from the queue of an :class:`~txasynchat.protocol.AsyncChat` to its transport.
+
+The transport knows one producer, the :class:`Output`; a user's producer is never
+registered with it. So flow control is the same over every transport: the output
+writes until the transport says pause, and asks its producers for more only when
+the transport says resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txasynchat.core.outbox import MoreProducer, Outbox
+from txasynchat.producers import ProducerDrain, as_deferred, stop_producer
+
+__all__ = ("Output", "Owner", "abort")
+
+
+class Owner(Protocol):
+    """What an output needs to know, and whom it tells."""
+
+    ac_out_buffer_size: int
+    max_queued_output: int | None
+
+    @property
+    def text_encoding(self) -> str | None:
+        """How to encode the str of a producer; None refuses it."""
+
+    def output_moved(self, progress: bool) -> None:
+        """The queue has changed; with `progress` the transport took something of it."""
+
+    def output_ended(self) -> None:
+        """All was written, up to the end."""
+
+    def output_failed(self, failure: Failure) -> None:
+        """The producer at the head of the queue broke."""
+
+
+def abort(transport: Any) -> None:
+    """Cut a connection at once, whatever kind of transport it has."""
+    if hasattr(transport, "abortConnection"):
+        transport.abortConnection()
+    else:  # standard input and output, for one
+        transport.connectionLost(Failure(ConnectionAborted()))
+
+
+@implementer(IPushProducer)
+class Output:
+    """The one producer that a transport gets to know.
+
+    :ivar corked: while True small pushes only queue, to be written as one.
+    """
+
+    _log = Logger()
+
+    def __init__(self, owner: Owner) -> None:
+        self.corked = False
+        self._owner = owner
+        self._outbox = Outbox()
+        self._transport: Any = None
+        self._full = False
+        self._writing = False
+        self._awaited: Deferred[Any] | None = None
+        self._drained: list[Deferred[None]] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes queued here, not yet given to the transport."""
+        return self._outbox.size
+
+    def push(self, item: bytes | MoreProducer | None) -> None:
+        """Queue bytes, a producer, or (None) the end; write what the transport takes."""
+        self._outbox.append(item)
+        owner = self._owner
+        if self.corked:
+            waiting, most = self._outbox.size, owner.max_queued_output
+            if waiting < owner.ac_out_buffer_size and (most is None or waiting <= most):
+                return
+        self.write()
+
+    def attach(self, transport: Any) -> None:
+        """Write to `transport` from now on."""
+        self._transport = transport
+        transport.registerProducer(self, True)
+        self.write()
+
+    def detach(self) -> None:
+        """Write no more; drop what is queued. To be called before the transport is closed.
+
+        With a producer registered, a TLS transport would never close, and a TCP
+        transport only sometimes.
+        """
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.unregisterProducer()
+        self._drop()
+
+    def discard(self) -> None:
+        """Drop what is queued."""
+        self._drop()
+        self.write()
+
+    def _drop(self) -> None:
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.cancel()
+        for producer in self._outbox.clear():
+            with self._log.failuresHandled("while stopping {producer!r}", producer=producer):
+                stop_producer(producer)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when all that was pushed was written and the transport has room."""
+        if self._is_drained():
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(self._drained.remove)
+        self._drained.append(waiting)
+        return waiting
+
+    def fail_drained(self, error: Exception) -> None:
+        """Tell those who wait for :meth:`drained` that it won't come."""
+        waiting, self._drained = self._drained, []
+        for each in waiting:
+            each.errback(error)
+
+    def _is_drained(self) -> bool:
+        return not self._outbox and not self._full
+
+    def write(self, progress: bool = False) -> None:
+        """Write until the transport is full, the queue is empty or a producer is waited for.
+
+        :param progress: whether the transport took something before this call.
+        """
+        if self._writing or self._transport is None:
+            return  # the outer call goes on where it stands
+        self._writing = True
+        failure = None
+        try:
+            progress = self._write_on() or progress
+        except Exception:
+            failure = Failure()
+        finally:
+            self._writing = False
+        if failure is not None:
+            self._owner.output_failed(failure)
+            return
+        self._owner.output_moved(progress)
+        if self._outbox.ended:
+            self._owner.output_ended()
+        elif self._drained and self._is_drained():
+            waiting, self._drained = self._drained, []
+            for each in waiting:
+                each.callback(None)
+
+    def _write_on(self) -> bool:
+        owner, progress = self._owner, False
+        while not self._full and self._awaited is None and self._transport is not None:
+            data = self._outbox.take(owner.ac_out_buffer_size, owner.text_encoding)
+            if data:
+                self._transport.write(data)
+                progress = True
+            elif self._outbox.awaited is not None:
+                self._wait_for(self._outbox.awaited)
+            else:
+                break
+        return progress
+
+    def _wait_for(self, awaitable: Awaitable[Any]) -> None:
+        awaited = self._awaited = as_deferred(awaitable)
+
+        def produced(result: Any) -> None:
+            if self._awaited is not awaited:
+                return  # dropped meanwhile: nobody is interested in its end
+            self._awaited = None
+            try:
+                if isinstance(result, Failure):
+                    result.raiseException()
+                self._outbox.settle(result, self._owner.text_encoding)
+            except Exception:
+                self._owner.output_failed(Failure())
+            else:
+                self.write()
+
+        awaited.addBoth(produced)
+
+    # -- IPushProducer, for the transport -------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """The transport is full."""
+        self._full = True
+        source = self._source()
+        if source is not None:
+            source.pause()
+
+    def resumeProducing(self) -> None:
+        """The transport has room."""
+        self._full = False
+        source = self._source()
+        if source is not None and self._awaited is not None:
+            source.resume()
+        self.write(progress=True)
+
+    def stopProducing(self) -> None:
+        """The transport is gone; its connectionLost() does what is to do."""
+
+    def _source(self) -> ProducerDrain | None:
+        queue = self._outbox.queue
+        return queue[0] if queue and isinstance(queue[0], ProducerDrain) else None

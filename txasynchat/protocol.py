@@ -1,0 +1,734 @@
+"""AsyncChat: the semantics of ``asynchat.async_chat`` as a Twisted protocol."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txasynchat.core.framing import Framer
+from txasynchat.core.lifecycle import CloseReason, Event, Lifecycle, State
+from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes
+from txasynchat.core.terminators import Terminator
+from txasynchat.errors import ChatClosed
+from txasynchat.output import Output, abort
+from txasynchat.producers import (
+    ProducerDrain,
+    as_deferred,
+    as_producer,
+    is_streaming,
+    stop_producer,
+)
+
+__all__ = ("AsyncChat", "PauseReason")
+
+
+_Chat = TypeVar("_Chat", bound="AsyncChat")
+
+
+class PauseReason(str, Enum):
+    """Why no input is delivered for a while. Equal to its value, a str."""
+
+    HANDLER_BUSY = "handler busy"
+    OUTPUT_FULL = "output full"
+    USER_ASKED = "user asked"
+    DRAINING = "draining"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@implementer(IPushProducer, IConsumer, IHalfCloseableProtocol)
+class AsyncChat(Protocol, TimeoutMixin):
+    """A connection that speaks in messages, each up to a terminator.
+
+    Subclass it, say with :meth:`set_terminator` where a message ends, and
+    override :meth:`collect_incoming_data` and :meth:`found_terminator`. A
+    subclass needs not call ``super().__init__()``.
+
+    The vocabulary is that of ``asynchat.async_chat`` in the documentation of
+    Python 3.11. What is different follows from three rules:
+
+    * No callback comes after a close was decided, but one :meth:`handle_close`.
+    * An error in a callback ends this connection (:meth:`handle_error`) and
+      touches no other.
+    * Nothing grows without bound: see the attributes with ``max_`` and
+      ``_timeout``.
+
+    It is an ``IPushProducer`` of its own input (:meth:`pauseProducing`) and an
+    ``IConsumer`` whose producers take their turn in the output queue
+    (:meth:`registerProducer`).
+
+    >>> from twisted.internet.testing import StringTransport
+    >>> class Greeter(AsyncChat):
+    ...     def handle_connect(self):
+    ...         self.set_terminator(b"\\r\\n")
+    ...     def collect_incoming_data(self, data):
+    ...         self._collect_incoming_data(data)
+    ...     def found_terminator(self):
+    ...         self.push(b"hello, " + self._get_data() + b"\\r\\n")
+    >>> chat, transport = Greeter(), StringTransport()
+    >>> chat.makeConnection(transport)
+    >>> chat.dataReceived(b"world\\r\\nmo")
+    >>> transport.value()
+    b'hello, world\\r\\n'
+    """
+
+    #: At most so many bytes are passed to :meth:`collect_incoming_data` at once,
+    #: but for what was held back before. As much as Twisted's transports read.
+    ac_in_buffer_size: int = 65536
+    #: At most so many bytes are written to the transport at once; smaller items
+    #: are joined up to this. As much as Twisted's transports take before they
+    #: say pause.
+    ac_out_buffer_size: int = 65536
+    #: Whether str is accepted for terminators and output, encoded with `encoding`.
+    use_encoding: bool | int = False
+    #: See :attr:`use_encoding`.
+    encoding: str = "latin-1"
+    #: The longest message, in bytes without its terminator, for a terminator that
+    #: is searched for; None for no limit. asyncio's streams have the same limit.
+    max_message_length: int | None = 65536
+    #: While more bytes than this wait to be sent (beyond what the transport
+    #: buffers), no input is delivered; None for no limit. asyncio's transports
+    #: pause their writers there.
+    max_queued_output: int | None = 65536
+    #: Seconds without a byte in either direction before :meth:`handle_timeout`;
+    #: None for ever. The time a handler takes, or has paused the input, is not
+    #: idle. A change takes effect with the next byte.
+    idle_timeout: float | None = None
+    #: Seconds that a close waits while no output moves, before the connection is
+    #: cut; None for ever. Twisted's HTTP server waits as long.
+    close_timeout: float | None = 15
+
+    _log = Logger()
+    _framer: Framer
+    _life: Lifecycle
+    _output: Output
+
+    # State is made here so that a handler which forgets super().__init__() works.
+    def __new__(cls: type[_Chat], *args: Any, **kwargs: Any) -> _Chat:
+        self = super().__new__(cls)
+        self.incoming: list[bytes] = []
+        self._framer = Framer()
+        self._life = Lifecycle()
+        self._output = Output(self)
+        self._registered: list[ProducerDrain] = []
+        self._paused: set[PauseReason] = set()
+        self._delivering = False
+        self._asking = False
+        self._peer_finished = False
+        self._blame = (CloseReason.HANDLER, "")
+        self._close_call: Any = None
+        self._closed: list[Deferred[CloseReason]] = []
+        return self
+
+    # -- For subclasses to override --------------------------------------------------
+
+    def handle_connect(self) -> object:
+        """The connection is there. May be a coroutine or return a Deferred, as
+        :meth:`found_terminator`."""
+
+    def collect_incoming_data(self, data: bytes) -> object:
+        """Take a piece of the current message, in order.
+
+        :param data: never empty; the terminator is not part of it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define collect_incoming_data()")
+
+    def found_terminator(self) -> object:
+        """The message has ended: the terminator was found, or the count is complete.
+
+        May be a coroutine function or return a Deferred. Then no more input is
+        delivered until that is done, so messages are handled one after another;
+        its failure goes to :meth:`handle_error`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define found_terminator()")
+
+    def handle_close(self) -> object:
+        """The connection is gone. Called exactly once for each that was made.
+
+        :attr:`close_reason` says who ended it.
+        """
+
+    def handle_error(self) -> object:
+        """A callback or a producer raised; called while the exception is handled.
+
+        The default logs it with the peer's address and closes the connection
+        once what was pushed is sent. An override that does not close goes on
+        with the next message; after the error of a producer the connection is
+        closed in any case.
+        """
+        self._log.failure(
+            "{handler} failed, connection to {peer} ends", handler=self._name, peer=self._peer
+        )
+        self.close_when_done()
+
+    def handle_timeout(self) -> object:
+        """Nothing came or went for :attr:`idle_timeout` seconds.
+
+        The default closes once what was pushed is sent. An override that does
+        not close is called again after the same time.
+        """
+        self.close_when_done()
+
+    def handle_message_too_long(self) -> object:
+        """The message has outgrown :attr:`max_message_length`.
+
+        :meth:`collect_incoming_data` got as many bytes as allowed. The default
+        logs that and cuts the connection. Where an override does not close, the
+        rest of the message is dropped, without :meth:`found_terminator`; its
+        end is recognised. Or it sets another terminator, which judges the rest.
+        """
+        self._log.error(
+            "{handler}: message from {peer} is longer than {limit} bytes, connection is cut; "
+            "raise {handler}.max_message_length to allow more",
+            handler=self._name,
+            peer=self._peer,
+            limit=self.max_message_length,
+        )
+        self._abort()
+
+    # -- Input -----------------------------------------------------------------------
+
+    def set_terminator(
+        self, terminator: Terminator | str, max_match: int | None = None
+    ) -> None:
+        """Say where the message ends. May be called at any moment.
+
+        :param terminator: bytes to search for; a tuple of bytes, the one whose
+            match ends first counting (of two that end together the longer); a
+            compiled bytes regex, ended by the first byte with which it matches;
+            a number of bytes; or None (also ``b""``, 0) to collect everything.
+            str only with :attr:`use_encoding`.
+        :param max_match: for a regex without a longest match of its own: its
+            longest, in bytes.
+        :raise ValueError: a negative number; a regex that may match nothing, that
+            has no longest match, or whose match depends on the bytes around it.
+        :raise TypeError: anything else.
+        """
+        if isinstance(terminator, str):
+            terminator = as_bytes(terminator, self.text_encoding, "the terminator")
+        self._framer.set_terminator(terminator, max_match)
+
+    def get_terminator(self) -> Terminator:
+        """The current terminator; a number counts down to what is still missing.
+
+        A subclass may override it; it is asked before each look at the input.
+        """
+        return self._framer.terminator
+
+    @property
+    def terminator(self) -> Terminator:
+        """The current terminator. Assigning is :meth:`set_terminator`."""
+        return self._framer.terminator
+
+    @terminator.setter
+    def terminator(self, terminator: Terminator | str) -> None:
+        self.set_terminator(terminator)
+
+    @property
+    def matched(self) -> Any:
+        """What ended the message, for :meth:`found_terminator`: bytes, or the match
+        object of a regex, or None after a number."""
+        return self._framer.matched
+
+    @property
+    def ac_in_buffer(self) -> bytes:
+        """The input not yet consumed. Assigning replaces it."""
+        return self._framer.unread
+
+    @ac_in_buffer.setter
+    def ac_in_buffer(self, data: bytes) -> None:
+        self._framer.unread = data
+
+    def _collect_incoming_data(self, data: bytes) -> None:
+        """A :meth:`collect_incoming_data` that keeps the pieces for :meth:`_get_data`."""
+        self.incoming.append(data)
+
+    def _get_data(self) -> bytes:
+        """Take the message that :meth:`_collect_incoming_data` kept."""
+        data = b"".join(self.incoming)
+        self.incoming.clear()
+        return data
+
+    # -- Output ----------------------------------------------------------------------
+
+    def push(self, data: BytesLike | str) -> None:
+        """Send data, behind what was pushed before.
+
+        :param data: bytes, bytearray or memoryview, copied if it can change;
+            str only with :attr:`use_encoding`.
+        :raise TypeError: for anything else.
+        :raise ChatClosed: if the connection is closing or closed.
+        """
+        data = as_bytes(data, self.text_encoding, "the data to push")
+        self._check_can_send("push()")
+        if data:
+            self._output.push(data)
+
+    def push_with_producer(self, producer: object) -> None:
+        """Send what a producer gives, behind what was pushed before.
+
+        :param producer: an object with ``more()``; a Twisted ``IPullProducer``,
+            ``IPushProducer`` (these write to this object) or ``IBodyProducer``;
+            a file open for reading in binary mode, which will be closed; an
+            iterable or an async iterable of bytes.
+        :raise TypeError: for anything else.
+        :raise ChatClosed: if the connection is closing or closed; the producer
+            is told to stop.
+        """
+        streaming = is_streaming(producer)
+        if streaming is not None:
+            self.registerProducer(producer, streaming)
+            self._check_can_send("push_with_producer()")
+            return
+        source = as_producer(producer, self.ac_out_buffer_size)
+        try:
+            self._check_can_send("push_with_producer()")
+        except ChatClosed:
+            stop_producer(source)
+            raise
+        self._output.push(source)
+
+    def close_when_done(self) -> None:
+        """Close once all that was pushed is sent; deliver no more input.
+
+        If no output moves for :attr:`close_timeout` seconds the connection is cut.
+        """
+        self._finish(*self._blame)
+
+    def close(self) -> None:
+        """Close now: what the transport was given is still sent, what is queued
+        behind it is dropped. Called again, it does nothing."""
+        self._output.write()
+        self._close(*self._blame)
+
+    def discard_buffers(self) -> None:
+        """Drop the input not yet consumed, what :meth:`_collect_incoming_data` kept,
+        and the output not yet given to the transport."""
+        self._framer.unread = b""
+        self.incoming.clear()
+        self._registered.clear()
+        self._output.discard()
+        if self._life.state is State.FLUSHING:
+            self._output.push(None)
+
+    @property
+    def text_encoding(self) -> str | None:
+        """How str is encoded; None where it is refused."""
+        return self.encoding if self.use_encoding else None
+
+    def _check_can_send(self, what: str) -> None:
+        if self._life.state not in (State.OPEN, State.NEW):
+            raise ChatClosed(
+                f"{what} after the close of {self._name}, ended by {self._life.reason}"
+                + (f": {self._life.detail}" if self._life.detail else "")
+            )
+
+    # -- What is going on --------------------------------------------------------------
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        """Who ended this connection; None until that is decided.
+
+        It compares equal to its name: "peer", "handler", "timeout", "limit",
+        "error" or "drain".
+        """
+        return self._life.reason
+
+    @property
+    def close_detail(self) -> str:
+        """:attr:`close_reason` in more words, for people."""
+        return self._life.detail
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is there and nobody has decided to close it."""
+        return self._life.state is State.OPEN
+
+    @property
+    def paused_because(self) -> tuple[PauseReason, ...]:
+        """Why no input is delivered now; empty when it is."""
+        return tuple(reason for reason in PauseReason if reason in self._paused)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when all that was pushed so far was given to the transport and it
+        has room for more. Fails with :exc:`ChatClosed` if the connection ends before."""
+        if self._life.state is State.CLOSED:
+            failed: Deferred[None] = Deferred()
+            failed.errback(self._lost_output())
+            return failed
+        return self._output.drained()
+
+    def closed(self) -> Deferred[CloseReason]:
+        """Fires with :attr:`close_reason` when the connection is gone. Never fails."""
+        if self._life.state is State.CLOSED:
+            assert self._life.reason is not None
+            return succeed(self._life.reason)
+        waiting: Deferred[CloseReason] = Deferred(self._closed.remove)
+        self._closed.append(waiting)
+        return waiting
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def _peer(self) -> str:
+        return str(self.transport.getPeer()) if self.transport is not None else "nobody"
+
+    def _lost_output(self) -> ChatClosed:
+        return ChatClosed(f"{self._name} was closed before its output was sent")
+
+    # -- The input's flow: IPushProducer -----------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Deliver no input until :meth:`resumeProducing`, beginning now.
+
+        While the transport is paused a peer that disconnects goes unnoticed.
+        """
+        self._pause(PauseReason.USER_ASKED)
+
+    def resumeProducing(self) -> None:
+        """Undo :meth:`pauseProducing`. Pauses for other reasons stay."""
+        self._resume(PauseReason.USER_ASKED)
+
+    def stopProducing(self) -> None:
+        """Whoever consumes the input wants no more: :meth:`close`."""
+        self.close()
+
+    def _pause(self, reason: PauseReason) -> None:
+        if reason in self._paused or self._life.state not in (State.NEW, State.OPEN):
+            return
+        self._paused.add(reason)
+        self._framer.stop()
+        if len(self._paused) == 1 and self._life.state is State.OPEN:
+            self._transport.pauseProducing()
+
+    def _resume(self, reason: PauseReason) -> None:
+        if reason not in self._paused:
+            return
+        self._paused.remove(reason)
+        if self._paused:
+            return
+        self._framer.go()
+        if self._life.state is State.OPEN:
+            if not self._peer_finished:
+                self._transport.resumeProducing()
+            self._deliver()
+
+    # -- Producers of output: IConsumer --------------------------------------------------
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Give `producer` the next place in the output queue. ``IConsumer``.
+
+        It is asked for data when its turn comes; pushes made meanwhile wait
+        behind it. More than one may be registered; they write in turn.
+
+        :param producer: an ``IPushProducer`` if `streaming`, otherwise an
+            ``IPullProducer``. On a closed connection it is told to stop.
+        """
+        drain = ProducerDrain()
+        drain.registerProducer(producer, streaming)
+        if self._life.state not in (State.OPEN, State.NEW):
+            drain.stop()
+            return
+        self._registered.append(drain)
+        self._output.push(drain)
+
+    def unregisterProducer(self) -> None:
+        """The registered producer whose turn it is has no more. ``IConsumer``."""
+        if self._registered:
+            self._registered.pop(0).unregisterProducer()
+
+    def write(self, data: bytes) -> None:
+        """Take data from the registered producer whose turn it is. ``IConsumer``.
+
+        Without one this is :meth:`push`.
+        """
+        if self._registered:
+            self._registered[0].write(data)
+        elif self._life.state in (State.OPEN, State.NEW):
+            self.push(data)
+
+    # -- Called by the transport -----------------------------------------------------------
+
+    @property
+    def _transport(self) -> Any:
+        return self.transport
+
+    def makeConnection(self, transport: Any) -> None:
+        """The transport is there. Twisted calls this."""
+        self.transport = transport
+        if not self._life.on(Event.CONNECTED):
+            abort(transport)  # closed before it was connected
+            return
+        self._touch()
+        self._output.attach(transport)
+        if self.is_open:
+            if self._paused:
+                transport.pauseProducing()
+            try:
+                super().makeConnection(transport)
+            except Exception:
+                self._failed()
+
+    def connectionMade(self) -> None:
+        """Calls :meth:`handle_connect`."""
+        result = self.handle_connect()
+        if result is not None:
+            self._settle(result)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Cut `data` into messages. The transport calls this."""
+        if self._life.state is not State.OPEN:
+            return  # what a peer sent behind its QUIT is not executed
+        self._touch()
+        size = self.ac_in_buffer_size
+        if len(data) <= size:
+            self._framer.feed(data)
+        else:
+            for start in range(0, len(data), size):
+                self._framer.feed(data[start : start + size])
+        self._deliver()
+
+    def readConnectionLost(self) -> None:
+        """The peer has finished sending: answer what it sent, then close.
+        ``IHalfCloseableProtocol``."""
+        self._peer_finished = True
+        self._close_if_all_done()
+
+    def writeConnectionLost(self) -> None:
+        """The peer reads no more: nothing can be answered. ``IHalfCloseableProtocol``."""
+        self._life.on(Event.CLOSE, CloseReason.PEER, "it reads no more")
+        abort(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone: :meth:`handle_close`, once. The transport calls this."""
+        if not self._life.on(Event.LOST, CloseReason.PEER, reason.getErrorMessage()):
+            return
+        self.connected = 0
+        self._release()
+        self.setTimeout(None)
+        self._set_close_timer(None)
+        try:
+            self.handle_close()
+        except Exception:
+            self._log.failure("{handler}.handle_close() failed", handler=self._name)
+        self._gone()
+
+    # -- Delivery ----------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        if self._delivering:
+            return  # the outer call goes on where it stands
+        # What is pushed meanwhile is written as one.
+        self._delivering = self._output.corked = True
+        try:
+            while not self._deliver_until_error():
+                pass
+        finally:
+            self._delivering = self._output.corked = False
+        self._output.write()
+        self._close_if_all_done()
+
+    def _deliver_until_error(self) -> bool:
+        own = type(self).get_terminator is AsyncChat.get_terminator
+        ask = None if own and "get_terminator" not in self.__dict__ else self._ask_terminator
+        try:
+            self._framer.deliver(self, self.max_message_length, self._settle, ask)
+        except Exception:
+            self._failed()
+            return False
+        return True
+
+    def _ask_terminator(self) -> Terminator:
+        self._asking = True
+        terminator: Terminator | str = self.get_terminator()
+        if isinstance(terminator, str):
+            terminator = as_bytes(terminator, self.text_encoding, "the terminator")
+        self._asking = False
+        return terminator
+
+    def _settle(self, result: object) -> None:
+        # A callback returned something: wait for it, if it can be waited for.
+        if not isinstance(result, Awaitable):
+            return
+        results: list[Any] = []
+        waits = False
+
+        def done(outcome: Any) -> None:
+            if waits:
+                self._handler_done(outcome)
+            else:
+                results.append(outcome)
+
+        as_deferred(result).addBoth(done)
+        if not results:
+            waits = True
+            self._pause(PauseReason.HANDLER_BUSY)
+        elif isinstance(results[0], Failure):
+            results[0].raiseException()
+
+    def _handler_done(self, outcome: Any) -> None:
+        if isinstance(outcome, Failure):
+            if self.is_open:
+                try:
+                    outcome.raiseException()
+                except Exception:
+                    self._failed()
+            elif not outcome.check(ChatClosed):
+                self._log.failure(
+                    "{handler} failed after its connection was closed", outcome, handler=self._name
+                )
+        self._resume(PauseReason.HANDLER_BUSY)
+
+    # -- Told by the output --------------------------------------------------------------------
+
+    def output_moved(self, progress: bool) -> None:
+        """The queue has changed; with `progress` the transport took something of it."""
+        if progress:
+            self._touch()
+        if self._life.state is State.FLUSHING and (progress or self._close_call is None):
+            self._set_close_timer(self.close_timeout)
+        most = self.max_queued_output
+        if most is not None and self._output.size > most:
+            self._pause(PauseReason.OUTPUT_FULL)
+        else:
+            self._resume(PauseReason.OUTPUT_FULL)
+
+    def output_ended(self) -> None:
+        """All was written that was pushed before :meth:`close_when_done`."""
+        self._close(*self._blame)
+
+    def output_failed(self, failure: Failure) -> None:
+        """A producer broke: what was queued behind it is dropped."""
+        try:
+            failure.raiseException()
+        except Exception:
+            self._failed()
+        self._close(CloseReason.ERROR, failure.getErrorMessage())
+
+    # -- The end ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _blaming(self, reason: CloseReason, detail: str) -> Iterator[None]:
+        # Who ended the connection if the hook called meanwhile closes it.
+        before, self._blame = self._blame, (reason, detail)
+        try:
+            yield
+        finally:
+            self._blame = before
+
+    def message_too_long(self) -> None:
+        """Calls :meth:`handle_message_too_long`, for the framer."""
+        with self._blaming(CloseReason.LIMIT, f"message over {self.max_message_length} bytes"):
+            self.handle_message_too_long()
+        self.incoming.clear()
+
+    def timeoutConnection(self) -> None:
+        """Calls :meth:`handle_timeout`, unless it is the handler that holds the input up."""
+        if not self._paused & {PauseReason.HANDLER_BUSY, PauseReason.USER_ASKED}:
+            with self._blaming(CloseReason.TIMEOUT, f"idle for {self.idle_timeout} s"):
+                try:
+                    self.handle_timeout()
+                except Exception:
+                    self._failed()
+        if self.is_open:
+            self.setTimeout(self.idle_timeout)
+
+    def _touch(self) -> None:
+        if self.timeOut != self.idle_timeout:
+            self.setTimeout(self.idle_timeout)
+        elif self.timeOut is not None:
+            self.resetTimeout()
+
+    def _failed(self) -> None:
+        # Called while an exception is handled.
+        error = sys.exc_info()[1]
+        with self._blaming(CloseReason.ERROR, f"{type(error).__name__}: {error}"):
+            try:
+                self.handle_error()
+            except Exception:
+                self._log.failure("{handler}.handle_error() failed", handler=self._name)
+                self._abort()
+            if self._asking:
+                # Without its terminator the input can't be judged.
+                self._asking = False
+                self.close_when_done()
+
+    def _finish(self, reason: CloseReason, detail: str) -> None:
+        if self._life.on(Event.FINISH, reason, detail):
+            self._stop_input()
+            self._output.push(None)
+
+    def _close(self, reason: CloseReason, detail: str) -> None:
+        if not self._life.on(Event.CLOSE, reason, detail):
+            return
+        self._release()
+        if self.transport is None:
+            self._gone()
+        else:
+            self._set_close_timer(self.close_timeout)
+            self._transport.loseConnection()
+
+    def _abort(self) -> None:
+        self._life.on(Event.CLOSE, *self._blame)
+        self._release()
+        if self.transport is not None:
+            abort(self.transport)
+
+    def _release(self) -> None:
+        # The one place where a connection lets go of what it holds, before the
+        # transport is closed.
+        self._stop_input()
+        self._registered.clear()
+        self._output.detach()
+
+    def _stop_input(self) -> None:
+        self._framer.stop()
+        self._framer.unread = b""
+        if self._paused:
+            self._paused.clear()
+            if self.transport is not None and not self._peer_finished:
+                # What still comes is read and dropped: a socket closed with unread
+                # input resets the connection, and takes what was sent with it.
+                self._transport.resumeProducing()
+
+    def _gone(self) -> None:
+        self._output.fail_drained(self._lost_output())
+        waiting, self._closed = self._closed, []
+        for each in waiting:
+            each.callback(self._life.reason)
+
+    def _close_if_all_done(self) -> None:
+        if self._peer_finished and self.is_open and not self._paused and not self._framer.pending:
+            self._finish(CloseReason.PEER, "it finished sending")
+
+    def _set_close_timer(self, seconds: float | None) -> None:
+        call = self._close_call
+        active = call is not None and call.active()
+        if seconds is None:
+            if active:
+                call.cancel()
+        elif active:
+            call.reset(seconds)
+        else:
+            self._close_call = self.callLater(seconds, self._close_timed_out)
+
+    def _close_timed_out(self) -> None:
+        self._life.detail += (
+            f"; cut after {self.close_timeout} s without progress, "
+            f"{self._output.size} queued bytes not sent"
+        )
+        self._abort()
