@@ -41,7 +41,7 @@ class Owner(Protocol):
         """All was written, up to the end."""
 
     def output_failed(self, failure: Failure) -> None:
-        """The producer at the head of the queue broke."""
+        """The producer at the head of the queue broke; it and what was behind it is dropped."""
 
 
 def abort(transport: Any) -> None:
@@ -149,7 +149,7 @@ class Output:
         finally:
             self._writing = False
         if failure is not None:
-            self._owner.output_failed(failure)
+            self._fail(failure)
             return
         self._owner.output_moved(progress)
         if self._outbox.ended:
@@ -184,11 +184,15 @@ class Output:
                     result.raiseException()
                 self._outbox.settle(result, self._owner.text_encoding)
             except Exception:
-                self._owner.output_failed(Failure())
+                self._fail(Failure())
             else:
                 self.write()
 
         awaited.addBoth(produced)
+
+    def _fail(self, failure: Failure) -> None:
+        self._drop()
+        self._owner.output_failed(failure)
 
     # -- IPushProducer, for the transport -------------------------------------------
 

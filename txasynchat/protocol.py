@@ -612,12 +612,13 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._close(*self._blame)
 
     def output_failed(self, failure: Failure) -> None:
-        """A producer broke: what was queued behind it is dropped."""
+        """A producer broke; it and what was queued behind it was dropped."""
+        self._registered.clear()
         try:
             failure.raiseException()
         except Exception:
             self._failed()
-        self._close(CloseReason.ERROR, failure.getErrorMessage())
+        self._finish(CloseReason.ERROR, failure.getErrorMessage())
 
     # -- The end ---------------------------------------------------------------------------------
 

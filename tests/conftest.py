@@ -1,0 +1,118 @@
+"""Guards that pytest-twisted lacks: a deadline, no leaks, no silent errors.
+
+An ``async def`` test runs on the reactor. It fails when it takes too long, when
+it leaves something in the reactor, or when anything was logged as an error that
+it did not ask for with ``logged_failures``.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from hypothesis import HealthCheck, settings
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+
+DEADLINE = 30
+SLOW_DEADLINE = 150
+
+settings.register_profile(
+    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("default")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run coroutine tests on the reactor, with a deadline."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    from twisted.internet import reactor
+
+    names = pyfuncitem._fixtureinfo.argnames
+    test = Deferred.fromCoroutine(
+        pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
+    )
+    slow = pyfuncitem.get_closest_marker("slow") is not None
+    test.addTimeout(SLOW_DEADLINE if slow else DEADLINE, reactor)
+    pytest_twisted.blockon(test)
+    return True
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a reader, a writer or a delayed call in the reactor."""
+    if not inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        yield
+        return
+    before = _in_the_reactor()
+    yield
+    for _ in range(200):  # what closes takes a few turns
+        if not (_in_the_reactor() - before):
+            break
+        pytest_twisted.blockon(_a_turn())
+    left = _in_the_reactor() - before
+    assert not left, f"left in the reactor: {left}"
+
+
+def _in_the_reactor() -> set[object]:
+    from twisted.internet import reactor
+
+    each: Any = reactor
+    delayed = {call for call in each.getDelayedCalls() if not _is_housekeeping(call)}
+    return {*each.getReaders(), *each.getWriters(), *delayed}
+
+
+def _is_housekeeping(call: Any) -> bool:
+    # The reactor's own: the thread pool, the resolver, reaping of processes.
+    return "threadpool" in repr(call) or "_ThreadedNameResolver" in repr(call)
+
+
+def _a_turn() -> Deferred[None]:
+    from twisted.internet import reactor
+
+    return deferLater(reactor, 0.01)
+
+
+@pytest.fixture(autouse=True)
+def logged_failures() -> Iterator[Callable[[], list[str]]]:
+    """Fail a test in which an error was logged, unless it takes what was logged by calling this."""
+    events: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if event.get("log_level", LogLevel.info) >= LogLevel.error:
+            events.append(event)
+
+    def take() -> list[str]:
+        gc.collect()  # Deferreds whose failure nobody took log it when they go
+        taken = [_text(event) for event in events]
+        events.clear()
+        return taken
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield take
+        left = take()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert not left, "logged as errors:\n" + "\n".join(left)
+
+
+def _text(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    return formatEvent(event) + (f"\n{failure.getTraceback()}" if failure else "")
+
+
+@pytest.fixture
+def unraisable_errors(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the interpreter could only report as unraisable."""
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    return seen

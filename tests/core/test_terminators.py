@@ -1,0 +1,117 @@
+"""Terminators that are searched for: regexes against brute force, and the old helper."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import assume, given, settings, strategies as st
+from support import cuts, ends_of
+
+from txasynchat.core.terminators import Matcher, compile_terminator, find_prefix_at_end
+
+ATOMS = st.sampled_from(["a", "b", "[ab]", "[^a]", ".", r"\d", r"[\w]", r"\s", "[a-c]", r"\x00"])
+
+
+def patterns(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.tuples(parts, parts).map("".join),
+        st.tuples(parts, parts).map("(?:{0[0]}|{0[1]})".format),
+        st.tuples(parts, st.sampled_from(["?", "??", "{1,2}", "{2}", "{0,3}", "{0,2}?"])).map(
+            "(?:{0[0]}){0[1]}".format
+        ),
+        parts.map("({})".format),
+    )
+
+
+PATTERNS = st.recursive(ATOMS, patterns, max_leaves=6)
+
+
+def first_end(matcher: Matcher, chunks: list[bytes]) -> tuple[int, int] | None:
+    link, before = matcher.root, 0
+    for chunk in chunks:
+        end, link = matcher.advance(chunk, 0, link)
+        if link.matched:
+            return before + end, link.matched
+        before += len(chunk)
+    return None
+
+
+@settings(max_examples=1500)
+@given(
+    PATTERNS,
+    st.sampled_from([0, re.IGNORECASE, re.DOTALL, re.VERBOSE]),
+    st.text("aabbcAB1 \n\x00", max_size=24).map(str.encode),
+    st.lists(st.integers(0, 24), max_size=4),
+)
+def test_a_regex_ends_where_its_first_match_does(
+    pattern: str, flags: int, stream: bytes, places: list[int]
+) -> None:
+    compiled = re.compile(pattern.encode(), flags)
+    assume(not compiled.fullmatch(b""))
+    matcher = compile_terminator(compiled)
+    assert isinstance(matcher, Matcher)
+    assert first_end(matcher, list(cuts(stream, places))) == ends_of(compiled, stream)
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from([rb"ab+", rb"a[^b]*b", rb"(ab|a)*b", rb"a+?b+", rb"b.*a"]),
+    st.integers(2, 6),
+    st.text("aabbc", max_size=24).map(str.encode),
+    st.lists(st.integers(0, 24), max_size=4),
+)
+def test_max_match_bounds_a_regex_that_has_no_longest_match(
+    pattern: bytes, longest: int, stream: bytes, places: list[int]
+) -> None:
+    compiled = re.compile(pattern)
+    matcher = compile_terminator(compiled, max_match=longest)
+    assert isinstance(matcher, Matcher)
+    assert first_end(matcher, list(cuts(stream, places))) == ends_of(compiled, stream, longest)
+
+
+def test_max_match_shorter_than_any_match_is_refused() -> None:
+    with pytest.raises(ValueError, match="shorter than any match"):
+        compile_terminator(re.compile(rb"abc+"), max_match=2)
+
+
+def test_max_match_is_for_a_regex_only() -> None:
+    with pytest.raises(TypeError, match="regex"):
+        compile_terminator(b"abc", max_match=2)
+
+
+def test_a_regex_that_is_too_large_is_refused() -> None:
+    with pytest.raises(ValueError, match="bound its repeats"):
+        compile_terminator(re.compile(rb"a{1,100000}b"))
+    with pytest.raises(ValueError, match="too large"):
+        compile_terminator(re.compile(rb"(?:a{50}|b{60}){60}"))
+
+
+def test_no_peer_can_make_the_automaton_of_a_regex_grow_without_bound() -> None:
+    matcher = compile_terminator(re.compile(rb"a[ab]{14}c"))
+    assert isinstance(matcher, Matcher)
+    link = matcher.root
+    seed = 1
+    for _ in range(60_000):
+        seed = seed * 1103515245 + 12345 & 0x7FFFFFFF
+        link = link[b"ab"[seed >> 16 & 1]]
+    positions = matcher.root.positions  # type: ignore[attr-defined]
+    assert 0 < len(positions._links) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("haystack", "needle", "length"),
+    [
+        (b"qwerty\r", b"\r\n", 1),
+        (b"qwertydkjf", b"\r\n", 0),
+        (b"qwerty\r\n", b"\r\n", 0),
+        (b"aaaa", b"aaab", 3),
+        (b"", b"ab", 0),
+        (b"a", b"", 0),
+    ],
+)
+def test_find_prefix_at_end_counts_what_begins_the_needle(
+    haystack: bytes, needle: bytes, length: int
+) -> None:
+    assert find_prefix_at_end(haystack, needle) == length
+    assert find_prefix_at_end(haystack.decode(), needle.decode()) == length
