@@ -66,13 +66,14 @@ def _in_the_reactor() -> set[object]:
     from twisted.internet import reactor
 
     each: Any = reactor
-    delayed = {call for call in each.getDelayedCalls() if not _is_housekeeping(call)}
-    return {*each.getReaders(), *each.getWriters(), *delayed}
+    found = {*each.getReaders(), *each.getWriters(), *each.getDelayedCalls()}
+    return {entry for entry in found if not _is_the_reactors_own(entry)}
 
 
-def _is_housekeeping(call: Any) -> bool:
-    # The reactor's own: the thread pool, the resolver, reaping of processes.
-    return "threadpool" in repr(call) or "_ThreadedNameResolver" in repr(call)
+def _is_the_reactors_own(entry: object) -> bool:
+    # What wakes it up for threads and children, its thread pool and its resolver.
+    own = ("Waker", "threadpool", "_ThreadedNameResolver")
+    return any(name in f"{type(entry).__name__} {entry!r}" for name in own)
 
 
 def _a_turn() -> Deferred[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -15,7 +15,10 @@ from txasynchat.protocol import AsyncChat
 __all__ = ("AsyncChatFactory",)
 
 
-class AsyncChatFactory(Factory):
+_Chat = TypeVar("_Chat", bound=AsyncChat)
+
+
+class AsyncChatFactory(Factory, Generic[_Chat]):
     """Makes a handler for each connection and knows those that are alive.
 
     :param handler: an :class:`AsyncChat` class, or a callable that makes one.
@@ -37,7 +40,7 @@ class AsyncChatFactory(Factory):
 
     def __init__(
         self,
-        handler: Callable[..., AsyncChat],
+        handler: Callable[..., _Chat],
         *args: Any,
         max_connections: int | None = None,
         **kwargs: Any,
@@ -48,9 +51,9 @@ class AsyncChatFactory(Factory):
         self.args = args
         self.kwargs = kwargs
         self.max_connections = max_connections
-        self.connections: set[AsyncChat] = set()
+        self.connections: set[_Chat] = set()
 
-    def buildProtocol(self, addr: IAddress | None) -> AsyncChat | None:
+    def buildProtocol(self, addr: IAddress | None) -> _Chat | None:
         """Make the handler of a connection. Twisted calls this.
 
         :param addr: the peer's address.

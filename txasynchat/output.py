@@ -8,10 +8,11 @@ the transport says resume.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
@@ -19,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txasynchat.core.outbox import MoreProducer, Outbox
+from txasynchat.errors import ChatClosed
 from txasynchat.producers import ProducerDrain, as_deferred, stop_producer
 
 __all__ = ("Output", "Owner", "abort")
@@ -52,6 +54,10 @@ def abort(transport: Any) -> None:
         transport.connectionLost(Failure(ConnectionAborted()))
 
 
+def _lost() -> ChatClosed:
+    return ChatClosed("the connection ends before its output is sent")
+
+
 @implementer(IPushProducer)
 class Output:
     """The one producer that a transport gets to know.
@@ -70,11 +76,17 @@ class Output:
         self._writing = False
         self._awaited: Deferred[Any] | None = None
         self._drained: list[Deferred[None]] = []
+        self._lost = False
 
     @property
     def size(self) -> int:
         """Bytes queued here, not yet given to the transport."""
         return self._outbox.size
+
+    @property
+    def items(self) -> int:
+        """How many pieces and producers are queued."""
+        return len(self._outbox)
 
     def push(self, item: bytes | MoreProducer | None) -> None:
         """Queue bytes, a producer, or (None) the end; write what the transport takes."""
@@ -101,7 +113,7 @@ class Output:
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.unregisterProducer()
-        self._drop()
+        self._abandon()
 
     def discard(self) -> None:
         """Drop what is queued."""
@@ -110,28 +122,37 @@ class Output:
 
     def _drop(self) -> None:
         awaited, self._awaited = self._awaited, None
-        if awaited is not None:
-            awaited.cancel()
-        for producer in self._outbox.clear():
-            with self._log.failuresHandled("while stopping {producer!r}", producer=producer):
-                stop_producer(producer)
+        drops: list[Callable[[], object]] = [] if awaited is None else [awaited.cancel]
+        drops += [partial(stop_producer, producer) for producer in self._outbox.clear()]
+        for drop in drops:
+            try:
+                drop()
+            except Exception:
+                self._log.failure("a producer failed while it was stopped")
 
     def drained(self) -> Deferred[None]:
-        """Fires when all that was pushed was written and the transport has room."""
+        """Fires when all that was pushed was written and the transport has room.
+
+        Fails with :exc:`ChatClosed` when some of it was dropped.
+        """
+        if self._lost:
+            return fail(_lost())
         if self._is_drained():
             return succeed(None)
         waiting: Deferred[None] = Deferred(self._drained.remove)
         self._drained.append(waiting)
         return waiting
 
-    def fail_drained(self, error: Exception) -> None:
-        """Tell those who wait for :meth:`drained` that it won't come."""
+    def _abandon(self) -> None:
+        # Drops what is queued because the connection ends.
+        self._lost = self._lost or self.size > 0 or any(self._outbox.queue)
+        self._drop()
         waiting, self._drained = self._drained, []
         for each in waiting:
-            each.errback(error)
+            each.errback(_lost())
 
     def _is_drained(self) -> bool:
-        return not self._outbox and not self._full
+        return not self._full and (not self._outbox or self._outbox.ended)
 
     def write(self, progress: bool = False) -> None:
         """Write until the transport is full, the queue is empty or a producer is waited for.
@@ -152,18 +173,20 @@ class Output:
             self._fail(failure)
             return
         self._owner.output_moved(progress)
-        if self._outbox.ended:
-            self._owner.output_ended()
-        elif self._drained and self._is_drained():
+        if self._drained and self._is_drained():
             waiting, self._drained = self._drained, []
             for each in waiting:
                 each.callback(None)
+        if self._outbox.ended and self._transport is not None:
+            self._owner.output_ended()
 
     def _write_on(self) -> bool:
         owner, progress = self._owner, False
         while not self._full and self._awaited is None and self._transport is not None:
             data = self._outbox.take(owner.ac_out_buffer_size, owner.text_encoding)
             if data:
+                if self._transport is None:
+                    break  # a producer that was asked has closed the connection
                 self._transport.write(data)
                 progress = True
             elif self._outbox.awaited is not None:
@@ -179,19 +202,21 @@ class Output:
             if self._awaited is not awaited:
                 return  # dropped meanwhile: nobody is interested in its end
             self._awaited = None
-            try:
-                if isinstance(result, Failure):
-                    result.raiseException()
-                self._outbox.settle(result, self._owner.text_encoding)
-            except Exception:
-                self._fail(Failure())
-            else:
+            failure = result if isinstance(result, Failure) else None
+            if failure is None:
+                try:
+                    self._outbox.settle(result, self._owner.text_encoding)
+                except Exception:
+                    failure = Failure()
+            if failure is None:
                 self.write()
+            else:
+                self._fail(failure)
 
         awaited.addBoth(produced)
 
     def _fail(self, failure: Failure) -> None:
-        self._drop()
+        self._abandon()
         self._owner.output_failed(failure)
 
     # -- IPushProducer, for the transport -------------------------------------------
@@ -207,7 +232,7 @@ class Output:
         """The transport has room."""
         self._full = False
         source = self._source()
-        if source is not None and self._awaited is not None:
+        if source is not None:
             source.resume()
         self.write(progress=True)
 

@@ -81,8 +81,13 @@ def as_producer(source: object, size: int = 65536) -> MoreProducer:
     if isinstance(source, Iterable):
         return _IterableProducer(source)
     raise TypeError(
-        f"{type(source).__name__} is no producer: it has none of more(), resumeProducing(), "
-        "startProducing(), read(), and can't be iterated over"
+        f"{type(source).__name__} is no producer: it has none of more(), startProducing(), "
+        "read(), and can't be iterated over"
+        + (
+            "; register it with a ProducerDrain, and pass that"
+            if hasattr(source, "resumeProducing")
+            else ""
+        )
     )
 
 
@@ -105,13 +110,22 @@ def is_streaming(source: object) -> bool | None:
 class _IterableProducer:
     def __init__(self, iterable: Iterable[BytesLike]) -> None:
         self._iterator = iter(iterable)
+        self._running = False
+        self._stopped = False
 
     def more(self) -> BytesLike:
         # An empty item means nothing here; the end of the iterable is the end.
-        return next((item for item in self._iterator if not _is_empty(item)), b"")
+        self._running = True
+        try:
+            return next((item for item in self._iterator if not _is_empty(item)), b"")
+        finally:
+            self._running = False
+            if self._stopped:
+                self.stop()
 
     def stop(self) -> None:
-        if hasattr(self._iterator, "close"):
+        self._stopped = True
+        if not self._running and hasattr(self._iterator, "close"):
             self._iterator.close()
 
 
@@ -119,6 +133,7 @@ class _AsyncIterableProducer:
     def __init__(self, iterable: AsyncIterable[BytesLike]) -> None:
         self._iterator = aiter(iterable)
         self._next: Deferred[BytesLike] | None = None
+        self._stopped = False
 
     def more(self) -> Deferred[BytesLike]:
         self._next = Deferred.fromCoroutine(self._next_item())
@@ -126,21 +141,29 @@ class _AsyncIterableProducer:
 
     async def _next_item(self) -> BytesLike:
         async for item in self._iterator:
+            if self._stopped:
+                await self._close()
+                break
             if not _is_empty(item):
                 return item
         return b""
 
+    async def _close(self) -> None:
+        if hasattr(self._iterator, "aclose"):
+            await self._iterator.aclose()
+
     def stop(self) -> None:
-        # An async generator can't be closed while it waits for something.
+        self._stopped = True
+        # An async generator can't be closed while it waits for something, nor
+        # while it runs: what it waits for is cancelled, or it is closed after.
         if self._next is not None:
             self._next.addErrback(lambda failure: failure.trap(CancelledError))
             self._next.cancel()
-        if hasattr(self._iterator, "aclose"):
-            as_deferred(self._iterator.aclose())
+        as_deferred(self._close()).addErrback(lambda failure: failure.trap(RuntimeError))
 
 
 def _is_empty(item: object) -> bool:
-    return isinstance(item, (bytes, bytearray, memoryview)) and not item
+    return isinstance(item, (bytes, bytearray, memoryview, str)) and not item
 
 
 class _FileProducer:
@@ -212,6 +235,7 @@ class ProducerDrain:
         self._producer: Any = None
         self._streaming = False
         self._paused = True
+        self._unanswered = False
         self._ended = False
         self._failure: Failure | None = None
         self._written: deque[bytes] = deque()
@@ -252,11 +276,19 @@ class ProducerDrain:
         :raise TypeError: if it is not bytes.
         """
         data = as_bytes(data, None, "what a producer wrote")
-        if self._ended or not data:
+        if self._ended:
             return
-        if not self._answer(data):
+        if not data:
+            self._ask_again()
+        elif not self._answer(data):
             self._written.append(data)
             self.pause()
+
+    def _ask_again(self) -> None:
+        # A pull producer that wrote nothing, a filter for one, has not answered.
+        self._unanswered = not self._streaming
+        if self._unanswered and self._asked is not None:
+            self._producer.resumeProducing()
 
     def _answer(self, data: bytes) -> bool:
         asked, self._asked = self._asked, None
@@ -271,8 +303,11 @@ class ProducerDrain:
         :return: ``b""``, now or later, when the producer has no more.
         :raise Exception: what the producer raised.
         """
-        if not self._written and not self._ended:
-            self.resume()
+        if not self._written and self._producer is not None:
+            if self._streaming:
+                self._resume()
+            else:
+                self._pull()
         if self._written:
             data = b"".join(self._written)
             self._written.clear()
@@ -284,12 +319,22 @@ class ProducerDrain:
         self._asked = Deferred(self._no_longer_asked)
         return self._asked
 
+    def _pull(self) -> None:
+        self._unanswered = True
+        while self._unanswered and not self._written and self._producer is not None:
+            self._unanswered = False
+            self._producer.resumeProducing()
+
     def _no_longer_asked(self, asked: Deferred[bytes]) -> None:
         self._asked = None
 
     def resume(self) -> None:
-        """Let the producer go on, if it is there and paused."""
-        if self._producer is not None and (self._paused or not self._streaming):
+        """Let a push producer go on, if somebody waits for what it will write."""
+        if self._asked is not None and self._streaming:
+            self._resume()
+
+    def _resume(self) -> None:
+        if self._producer is not None and self._paused:
             self._paused = False
             self._producer.resumeProducing()
 

@@ -6,10 +6,17 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    INegotiated,
+    IPushProducer,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
@@ -19,7 +26,7 @@ from zope.interface import implementer
 from txasynchat.core.framing import Framer
 from txasynchat.core.lifecycle import CloseReason, Event, Lifecycle, State
 from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes
-from txasynchat.core.terminators import Terminator
+from txasynchat.core.terminators import Terminator, compile_terminator
 from txasynchat.errors import ChatClosed
 from txasynchat.output import Output, abort
 from txasynchat.producers import (
@@ -32,6 +39,17 @@ from txasynchat.producers import (
 
 __all__ = ("AsyncChat", "PauseReason")
 
+
+_NEVER_WAITED_FOR = (
+    "collect_incoming_data",
+    "handle_close",
+    "handle_error",
+    "handle_message_too_long",
+    "handle_timeout",
+)
+
+#: A queued producer takes memory that can't be counted in bytes.
+_MOST_QUEUED_ITEMS = 1000
 
 _Chat = TypeVar("_Chat", bound="AsyncChat")
 
@@ -48,7 +66,11 @@ class PauseReason(str, Enum):
         return self.value
 
 
-@implementer(IPushProducer, IConsumer, IHalfCloseableProtocol)
+def _in_words(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+@implementer(IPushProducer, IConsumer, IHalfCloseableProtocol, IHandshakeListener)
 class AsyncChat(Protocol, TimeoutMixin):
     """A connection that speaks in messages, each up to a terminator.
 
@@ -99,8 +121,9 @@ class AsyncChat(Protocol, TimeoutMixin):
     #: is searched for; None for no limit. asyncio's streams have the same limit.
     max_message_length: int | None = 65536
     #: While more bytes than this wait to be sent (beyond what the transport
-    #: buffers), no input is delivered; None for no limit. asyncio's transports
-    #: pause their writers there.
+    #: buffers), or a thousand items of any size, no input is delivered; None for
+    #: no limit. What a producer has yet to give does not count. asyncio's
+    #: transports pause their writers there.
     max_queued_output: int | None = 65536
     #: Seconds without a byte in either direction before :meth:`handle_timeout`;
     #: None for ever. The time a handler takes, or has paused the input, is not
@@ -110,21 +133,34 @@ class AsyncChat(Protocol, TimeoutMixin):
     #: cut; None for ever. Twisted's HTTP server waits as long.
     close_timeout: float | None = 15
 
+    #: The pieces that :meth:`_collect_incoming_data` kept.
+    incoming: list[bytes]
+
     _log = Logger()
     _framer: Framer
     _life: Lifecycle
     _output: Output
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _NEVER_WAITED_FOR:
+            if iscoroutinefunction(getattr(cls, name)):
+                raise TypeError(
+                    f"{cls.__name__}.{name}() can't be a coroutine function: nothing would wait "
+                    "for it. Only found_terminator() and handle_connect() can"
+                )
+
     # State is made here so that a handler which forgets super().__init__() works.
     def __new__(cls: type[_Chat], *args: Any, **kwargs: Any) -> _Chat:
         self = super().__new__(cls)
-        self.incoming: list[bytes] = []
+        self.incoming = []
         self._framer = Framer()
         self._life = Lifecycle()
         self._output = Output(self)
         self._registered: list[ProducerDrain] = []
         self._paused: set[PauseReason] = set()
         self._delivering = False
+        self._shaking_hands = False
         self._asking = False
         self._peer_finished = False
         self._blame = (CloseReason.HANDLER, "")
@@ -249,7 +285,8 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     @ac_in_buffer.setter
     def ac_in_buffer(self, data: bytes) -> None:
-        self._framer.unread = data
+        if self._life.state in (State.NEW, State.OPEN):
+            self._framer.unread = data
 
     def _collect_incoming_data(self, data: bytes) -> None:
         """A :meth:`collect_incoming_data` that keeps the pieces for :meth:`_get_data`."""
@@ -316,7 +353,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     def discard_buffers(self) -> None:
         """Drop the input not yet consumed, what :meth:`_collect_incoming_data` kept,
         and the output not yet given to the transport."""
-        self._framer.unread = b""
+        self._framer.discard()
         self.incoming.clear()
         self._registered.clear()
         self._output.discard()
@@ -357,17 +394,19 @@ class AsyncChat(Protocol, TimeoutMixin):
         return self._life.state is State.OPEN
 
     @property
+    def queued_output(self) -> int:
+        """Bytes pushed that the transport has not taken yet; see :attr:`max_queued_output`."""
+        return self._output.size
+
+    @property
     def paused_because(self) -> tuple[PauseReason, ...]:
         """Why no input is delivered now; empty when it is."""
         return tuple(reason for reason in PauseReason if reason in self._paused)
 
     def drained(self) -> Deferred[None]:
         """Fires when all that was pushed so far was given to the transport and it
-        has room for more. Fails with :exc:`ChatClosed` if the connection ends before."""
-        if self._life.state is State.CLOSED:
-            failed: Deferred[None] = Deferred()
-            failed.errback(self._lost_output())
-            return failed
+        has room for more. Fails with :exc:`ChatClosed` if the connection ends before,
+        or a producer broke."""
         return self._output.drained()
 
     def closed(self) -> Deferred[CloseReason]:
@@ -386,9 +425,6 @@ class AsyncChat(Protocol, TimeoutMixin):
     @property
     def _peer(self) -> str:
         return str(self.transport.getPeer()) if self.transport is not None else "nobody"
-
-    def _lost_output(self) -> ChatClosed:
-        return ChatClosed(f"{self._name} was closed before its output was sent")
 
     # -- The input's flow: IPushProducer -----------------------------------------------
 
@@ -412,7 +448,12 @@ class AsyncChat(Protocol, TimeoutMixin):
             return
         self._paused.add(reason)
         self._framer.stop()
-        if len(self._paused) == 1 and self._life.state is State.OPEN:
+        if len(self._paused) == 1:
+            self._pause_transport()
+
+    def _pause_transport(self) -> None:
+        # A TLS transport needs to read for its handshake, before any input comes.
+        if self._life.state is State.OPEN and self._paused and not self._shaking_hands:
             self._transport.pauseProducing()
 
     def _resume(self, reason: PauseReason) -> None:
@@ -473,11 +514,11 @@ class AsyncChat(Protocol, TimeoutMixin):
         if not self._life.on(Event.CONNECTED):
             abort(transport)  # closed before it was connected
             return
+        self._shaking_hands = INegotiated.providedBy(transport)
         self._touch()
         self._output.attach(transport)
         if self.is_open:
-            if self._paused:
-                transport.pauseProducing()
+            self._pause_transport()
             try:
                 super().makeConnection(transport)
             except Exception:
@@ -493,6 +534,8 @@ class AsyncChat(Protocol, TimeoutMixin):
         """Cut `data` into messages. The transport calls this."""
         if self._life.state is not State.OPEN:
             return  # what a peer sent behind its QUIT is not executed
+        if self._shaking_hands:
+            self.handshakeCompleted()  # a wrapper in between may not have passed it on
         self._touch()
         size = self.ac_in_buffer_size
         if len(data) <= size:
@@ -501,6 +544,11 @@ class AsyncChat(Protocol, TimeoutMixin):
             for start in range(0, len(data), size):
                 self._framer.feed(data[start : start + size])
         self._deliver()
+
+    def handshakeCompleted(self) -> None:
+        """A TLS transport is ready for input. ``IHandshakeListener``."""
+        self._shaking_hands = False
+        self._pause_transport()
 
     def readConnectionLost(self) -> None:
         """The peer has finished sending: answer what it sent, then close.
@@ -519,7 +567,6 @@ class AsyncChat(Protocol, TimeoutMixin):
             return
         self.connected = 0
         self._release()
-        self.setTimeout(None)
         self._set_close_timer(None)
         try:
             self.handle_close()
@@ -540,6 +587,8 @@ class AsyncChat(Protocol, TimeoutMixin):
         finally:
             self._delivering = self._output.corked = False
         self._output.write()
+        if getattr(self.transport, "disconnecting", False):
+            self.close()  # the handler closed the transport: over TLS that takes both
         self._close_if_all_done()
 
     def _deliver_until_error(self) -> bool:
@@ -557,6 +606,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         terminator: Terminator | str = self.get_terminator()
         if isinstance(terminator, str):
             terminator = as_bytes(terminator, self.text_encoding, "the terminator")
+        compile_terminator(terminator)  # a bad answer is an error of the method as well
         self._asking = False
         return terminator
 
@@ -578,20 +628,19 @@ class AsyncChat(Protocol, TimeoutMixin):
             waits = True
             self._pause(PauseReason.HANDLER_BUSY)
         elif isinstance(results[0], Failure):
-            results[0].raiseException()
+            self._raise_to_handler(results[0])
 
     def _handler_done(self, outcome: Any) -> None:
-        if isinstance(outcome, Failure):
-            if self.is_open:
-                try:
-                    outcome.raiseException()
-                except Exception:
-                    self._failed()
-            elif not outcome.check(ChatClosed):
-                self._log.failure(
-                    "{handler} failed after its connection was closed", outcome, handler=self._name
-                )
+        if isinstance(outcome, Failure) and (self.is_open or not outcome.check(ChatClosed)):
+            self._raise_to_handler(outcome)
         self._resume(PauseReason.HANDLER_BUSY)
+
+    def _raise_to_handler(self, failure: Failure) -> None:
+        # Whatever a Deferred failed with, asyncio's CancelledError too, is an error here.
+        try:
+            failure.raiseException()
+        except BaseException:
+            self._failed()
 
     # -- Told by the output --------------------------------------------------------------------
 
@@ -602,7 +651,9 @@ class AsyncChat(Protocol, TimeoutMixin):
         if self._life.state is State.FLUSHING and (progress or self._close_call is None):
             self._set_close_timer(self.close_timeout)
         most = self.max_queued_output
-        if most is not None and self._output.size > most:
+        if most is not None and (
+            self._output.size > most or self._output.items > _MOST_QUEUED_ITEMS
+        ):
             self._pause(PauseReason.OUTPUT_FULL)
         else:
             self._resume(PauseReason.OUTPUT_FULL)
@@ -614,11 +665,10 @@ class AsyncChat(Protocol, TimeoutMixin):
     def output_failed(self, failure: Failure) -> None:
         """A producer broke; it and what was queued behind it was dropped."""
         self._registered.clear()
-        try:
-            failure.raiseException()
-        except Exception:
-            self._failed()
-        self._finish(CloseReason.ERROR, failure.getErrorMessage())
+        self._raise_to_handler(failure)
+        if self._life.on(Event.FAIL, CloseReason.ERROR, _in_words(failure.value)):
+            self._stop_input()
+            self._output.push(None)
 
     # -- The end ---------------------------------------------------------------------------------
 
@@ -639,6 +689,8 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def timeoutConnection(self) -> None:
         """Calls :meth:`handle_timeout`, unless it is the handler that holds the input up."""
+        if not self.is_open:
+            return
         if not self._paused & {PauseReason.HANDLER_BUSY, PauseReason.USER_ASKED}:
             with self._blaming(CloseReason.TIMEOUT, f"idle for {self.idle_timeout} s"):
                 try:
@@ -649,6 +701,8 @@ class AsyncChat(Protocol, TimeoutMixin):
             self.setTimeout(self.idle_timeout)
 
     def _touch(self) -> None:
+        if not self.is_open:
+            return
         if self.timeOut != self.idle_timeout:
             self.setTimeout(self.idle_timeout)
         elif self.timeOut is not None:
@@ -656,8 +710,10 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def _failed(self) -> None:
         # Called while an exception is handled.
-        error = sys.exc_info()[1]
-        with self._blaming(CloseReason.ERROR, f"{type(error).__name__}: {error}"):
+        if self._life.state in (State.CLOSING, State.CLOSED):
+            self._log.failure("{handler} failed after its connection was closed", handler=self._name)
+            return
+        with self._blaming(CloseReason.ERROR, _in_words(sys.exc_info()[1])):
             try:
                 self.handle_error()
             except Exception:
@@ -698,16 +754,16 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def _stop_input(self) -> None:
         self._framer.stop()
-        self._framer.unread = b""
+        self._framer.discard()
+        self.setTimeout(None)
         if self._paused:
             self._paused.clear()
             if self.transport is not None and not self._peer_finished:
-                # What still comes is read and dropped: a socket closed with unread
-                # input resets the connection, and takes what was sent with it.
+                # While output is flushed, what still comes is read and dropped, so
+                # that the peer's end is seen.
                 self._transport.resumeProducing()
 
     def _gone(self) -> None:
-        self._output.fail_drained(self._lost_output())
         waiting, self._closed = self._closed, []
         for each in waiting:
             each.callback(self._life.reason)
@@ -728,8 +784,9 @@ class AsyncChat(Protocol, TimeoutMixin):
             self._close_call = self.callLater(seconds, self._close_timed_out)
 
     def _close_timed_out(self) -> None:
-        self._life.detail += (
-            f"; cut after {self.close_timeout} s without progress, "
+        cut = (
+            f"cut after {self.close_timeout} s without progress, "
             f"{self._output.size} queued bytes not sent"
         )
+        self._life.detail = f"{self._life.detail}; {cut}" if self._life.detail else cut
         self._abort()

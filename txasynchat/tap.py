@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
@@ -79,14 +82,20 @@ def _factory(name: str) -> IProtocolFactory:
     module_name, colon, class_name = name.partition(":")
     if not (module_name and colon and class_name):
         raise _refusal("--handler", name, "expected MODULE:CLASS")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # as "python -m" has it; the twistd script has not
     try:
         handler = getattr(import_module(module_name), class_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _refusal("--handler", name, _one_line(error)) from error
     from txasynchat.protocol import AsyncChat
 
     if not (isinstance(handler, type) and issubclass(handler, AsyncChat)):
         raise _refusal("--handler", name, f"{class_name} is no subclass of txasynchat.AsyncChat")
+    try:
+        signature(handler.__init__).bind(None)
+    except TypeError as error:
+        raise _refusal("--handler", name, f"{class_name} needs arguments: {error}") from error
     return Factory.forProtocol(handler)
 
 
@@ -94,5 +103,5 @@ def _refusal(option: str, value: str, why: str) -> SystemExit:
     return SystemExit(f"asynchat: {option} {value}: {why}")
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())

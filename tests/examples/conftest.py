@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -122,14 +122,15 @@ def address(request: pytest.FixtureRequest) -> Iterator[Address]:
 
 
 @pytest.fixture
-def connect(address: Address) -> Iterator[Callable[[], Client]]:
+def connect_to() -> Iterator[Callable[[Address | str], Client]]:
+    """Connects a client to an address; it is closed after the test."""
+    with ExitStack() as stack:
+        yield lambda address: stack.enter_context(closing(Client(address)))
+
+
+@pytest.fixture
+def connect(
+    address: Address, connect_to: Callable[[Address | str], Client]
+) -> Callable[[], Client]:
     """Connects a client to the module's example; it is closed after the test."""
-    clients: list[Client] = []
-
-    def new_client() -> Client:
-        clients.append(Client(address))
-        return clients[-1]
-
-    yield new_client
-    for each in clients:
-        each.close()
+    return lambda: connect_to(address)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.examples.conftest import Client
+    from examples.conftest import Client
 
 
 def hashed(text: bytes) -> bytes:

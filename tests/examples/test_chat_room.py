@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.examples.conftest import Client
+    from examples.conftest import Client
+
 
 WELCOME = b"* Welcome! What is your name?\r\n"
 

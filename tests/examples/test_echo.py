@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.examples.conftest import Client, Example
+    from examples.conftest import Client, Example
 
 
 def test_a_body_comes_back_and_the_connection_closes(connect: Callable[[], Client]) -> None:
@@ -43,17 +43,15 @@ def test_another_command_is_answered_with_what_was_expected(
 
 
 def test_it_listens_on_any_kind_of_endpoint(
-    start: Callable[..., Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Example],
+    connect_to: Callable[[str], Client],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tests.examples.conftest import Client
-
     monkeypatch.chdir(tmp_path)  # the name of a UNIX socket must be short
     example = start("echo", "--listen", "unix:echo.sock")
     assert "echo.sock" in example.line()
-    client = Client("echo.sock")
-    try:
-        client.send(b"ECHO 2\nhi")
-        assert client.rest() == b"hi"
-    finally:
-        client.close()
+    client = connect_to("echo.sock")
+    client.send(b"ECHO 2\nhi")
+    assert client.rest() == b"hi"
     example.stop()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.examples.conftest import Example
+    from examples.conftest import Address, Client, Example
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("[!_]*.py"))
@@ -93,22 +93,19 @@ def test_the_shell_line_of_json_lines_does_what_it_says() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_signal_ends_a_server_and_its_connections_cleanly(
-    start: Callable[..., Example], name: str, number: signal.Signals
+    start: Callable[..., Example],
+    connect_to: Callable[[Address], Client],
+    name: str,
+    number: signal.Signals,
 ) -> None:
-    from tests.examples.conftest import Client
-
     example = start(name, "--listen", "tcp:0:interface=127.0.0.1")
     address = example.address()
-    idle, client = Client(address), Client(address)
-    try:
-        sent, answer = SERVERS[name]
-        client.send(sent)
-        assert client.file.read(len(answer)) == answer
-        example.stop(number)
-        assert idle.rest() in (b"", b"* Welcome! What is your name?\r\n")
-    finally:
-        idle.close()
-        client.close()
+    idle, client = connect_to(address), connect_to(address)
+    sent, answer = SERVERS[name]
+    client.send(sent)
+    assert client.file.read(len(answer)) == answer
+    example.stop(number)
+    assert idle.rest() in (b"", b"* Welcome! What is your name?\r\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)

@@ -67,8 +67,6 @@ class Framer:
     The handler is passed to :meth:`deliver` rather than kept, so a framer and
     its handler never form a reference cycle.
 
-    :ivar matched: what ended the last message: the terminator's bytes, the
-        match object of a regex, or None after a counted message.
     :ivar stopped: True from :meth:`stop` to :meth:`go`.
 
     >>> class Print:
@@ -93,6 +91,7 @@ class Framer:
         "_late",
         "_length",
         "_link",
+        "_matched",
         "_matcher",
         "_pieces",
         "_pos",
@@ -100,13 +99,13 @@ class Framer:
         "_terminator",
         "_unsplit",
         "_walk",
-        "matched",
         "stopped",
     )
 
     def __init__(self) -> None:
-        self.matched: Any = None
         self.stopped = False
+        # What ended the last message: the matcher and the bytes it matched.
+        self._matched: tuple[Matcher, bytes] | None = None
         self._terminator: Terminator = None
         self._matcher: Matcher | None = None
         self._asked: object = _NEVER_ASKED
@@ -132,6 +131,15 @@ class Framer:
         """The current terminator; an int counts down to 0."""
         return self._terminator
 
+    @property
+    def matched(self) -> Any:
+        """What ended the last message: the terminator's bytes, the match object of
+        a regex, or None after a counted message."""
+        if self._matched is None:
+            return None
+        matcher, text = self._matched
+        return matcher.describe(text)
+
     def set_terminator(self, terminator: Terminator, max_match: int | None = None) -> None:
         """Judge the next byte by `terminator`. May be called at any moment.
 
@@ -149,7 +157,8 @@ class Framer:
             matcher, terminator = compiled, compiled.literal or terminator
         self._interrupt()
         self._release_held()
-        self._skipping = False
+        if self._skipping:  # the rest of a message that is too long is judged anew
+            self._skipping, self._length = False, 0
         self._terminator = terminator
         self._matcher = matcher
         self._link = _NOTHING_HELD if matcher is None else matcher.root
@@ -174,7 +183,7 @@ class Framer:
 
     def feed(self, data: bytes) -> None:
         """Take a chunk received; :meth:`deliver` makes the calls."""
-        if self._pos < len(self._data):
+        if self._late or self._pos < len(self._data):
             self._late.append(data)
         else:
             self._data, self._pos, self._unsplit = data, 0, True
@@ -192,6 +201,12 @@ class Framer:
         self._late.clear()
         self._data, self._pos, self._unsplit = bytes(data), 0, True
         self._link = _NOTHING_HELD if self._matcher is None else self._matcher.root
+
+    def discard(self) -> None:
+        """Forget the input not yet consumed, and what the current message has counted."""
+        self.unread = b""
+        self._length = 0
+        self._skipping = False
 
     @property
     def pending(self) -> bool:
@@ -272,7 +287,8 @@ class Framer:
             end = min(end, pos + wanted)
             self._terminator = wanted - (end - pos)
             if not self._terminator:
-                self.matched = None
+                self._matched = None
+                self._length = 0
                 self._due = _Due.FOUND
         self._pos = end
         handler.collect_incoming_data(data[pos:end])
@@ -299,7 +315,7 @@ class Framer:
             ):
                 return False
             self._length = 0
-            self.matched = literal
+            self._matched = matcher, literal
             self._pieces = pieces
             self._walk = walk = iter(pieces)
             piece = b""
@@ -358,7 +374,7 @@ class Framer:
             self._due = _Due.TOO_LONG
             piece = piece[:room]
         elif link.matched:
-            self.matched = matcher.describe(bytes(self._held))
+            self._matched = matcher, bytes(self._held)
             self._held.clear()
             self._length, self._link = 0, matcher.root
             self._due = None if self._skipping else _Due.FOUND

@@ -40,6 +40,7 @@ class Event(Enum):
 
     CONNECTED = "the transport is there"
     FINISH = "close once the output is sent"
+    FAIL = "close once the output is sent that an error has left"
     CLOSE = "close now"
     LOST = "the transport is gone"
 
@@ -50,9 +51,11 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.NEW, Event.FINISH): State.FLUSHING,
     (State.NEW, Event.CLOSE): State.CLOSED,
     (State.OPEN, Event.FINISH): State.FLUSHING,
+    (State.OPEN, Event.FAIL): State.FLUSHING,
     (State.OPEN, Event.CLOSE): State.CLOSING,
     (State.OPEN, Event.LOST): State.CLOSED,
     (State.FLUSHING, Event.CONNECTED): State.FLUSHING,
+    (State.FLUSHING, Event.FAIL): State.FLUSHING,
     (State.FLUSHING, Event.CLOSE): State.CLOSING,
     (State.FLUSHING, Event.LOST): State.CLOSED,
     (State.CLOSING, Event.LOST): State.CLOSED,
@@ -63,7 +66,7 @@ class Lifecycle:
     """The state of one connection, and why it ends.
 
     :ivar state: where it is.
-    :ivar reason: who ended it: None until that is decided, and never changed after.
+    :ivar reason: who ended it: None until that is decided.
     :ivar detail: the same for people; may gain detail until the end.
 
     >>> life = Lifecycle()
@@ -95,6 +98,7 @@ class Lifecycle:
         if following is None:
             return False
         self.state = following
-        if event is not Event.CONNECTED and self.reason is None:
+        # An error takes the place of a farewell that it has cut short.
+        if event is not Event.CONNECTED and (self.reason is None or event is Event.FAIL):
             self.reason, self.detail = reason, detail
         return True

@@ -208,6 +208,8 @@ class Outbox:
 
     def _ask(self, producer: MoreProducer, encoding: str | None) -> None:
         data = producer.more()
+        if not self.queue or self.queue[0] is not producer:
+            return  # while it was asked, the queue was dropped
         if not isinstance(data, bytes) and isinstance(data, Awaitable):
             self.awaited = data
         else:

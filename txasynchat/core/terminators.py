@@ -9,13 +9,13 @@ compiled once into a :class:`Matcher`. It promises:
   bytes at the end that still can, and no more;
 * each byte is looked at a bounded number of times, however small the chunks
   and however long or self-similar the terminator. Only a regex may cost more
-  per byte, in proportion to the size of its pattern.
+  per byte, in proportion to the size of its pattern; it never backtracks.
 
-Two means work together. Where a chunk has no match begun, the interpreter's
-own search (``bytes.find``, :mod:`re`) jumps to the next candidate. From a
-candidate on, and over the edges of chunks, an automaton takes a byte at a time.
-A position in the automaton is a :class:`Link`; it is all that has to be
-remembered between two chunks.
+Two means work together. Where a chunk has no match begun, a search in C jumps
+to the next candidate: a byte string, or a byte with which a match may begin.
+From a candidate on, and over the edges of chunks, an automaton takes a byte at
+a time. A position in the automaton is a :class:`Link`; it is all that has to
+be remembered between two chunks.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ Terminator: TypeAlias = (
     bytes | int | tuple[bytes, ...] | re.Pattern[bytes] | None
 )
 
-# A regex becomes one position for each byte that it can match, and a step costs
+# A regex becomes one position for each byte that it can match, and a new step costs
 # time in proportion to the live ones: what is past this is no terminator.
-_MOST_POSITIONS = 4096
+_MOST_POSITIONS = 256
 # Automata of regexes are built while they run, by the peer's bytes. Past this
-# many links they start over, so that no peer can make one grow.
-_MOST_LINKS = 4096
+# many positions in all links they start over, so that no peer can make one grow.
+_MOST_REMEMBERED = 32768
 
 
 class Link(dict[int, Any]):
@@ -66,6 +66,7 @@ class Matcher:
 
     :ivar literal: the terminator itself where it is a single byte string,
         otherwise None.
+    :ivar describe: what to tell a handler about the bytes that matched.
     :ivar root: the link at which nothing is held back.
     """
 
@@ -158,6 +159,13 @@ def compile_terminator(terminator: object, max_match: int | None = None) -> Matc
             )
         return int(terminator)
     if isinstance(terminator, tuple):
+        for each in terminator:
+            if not isinstance(each, bytes):
+                raise TypeError(f"a tuple of terminators holds bytes, not {each!r}")
+        if not terminator or not all(terminator):
+            raise ValueError(
+                f"a tuple of terminators holds at least one, and none empty: {terminator!r}"
+            )
         return _matcher_of_choice(terminator)
     if isinstance(terminator, re.Pattern):
         return _matcher_of_pattern(terminator, max_match)
@@ -180,16 +188,12 @@ def _matcher_of_bytes(terminator: bytes) -> Matcher:
 
 
 @lru_cache(maxsize=256)
-def _matcher_of_choice(terminators: tuple[object, ...]) -> Matcher:
-    for each in terminators:
-        if not isinstance(each, bytes):
-            raise TypeError(f"a tuple of terminators holds bytes, not {each!r}")
-    choice = [each for each in terminators if isinstance(each, bytes)]
-    if not choice or not all(choice):
-        raise ValueError(f"a tuple of terminators holds at least one, and none empty: {choice!r}")
-    pattern = re.compile(b"|".join(map(re.escape, choice)))
+def _matcher_of_choice(terminators: tuple[bytes, ...]) -> Matcher:
     return Matcher(
-        _trie(choice), max(map(len, choice)), _finder(pattern), lambda text: text
+        _trie(terminators),
+        max(map(len, terminators)),
+        _finder(each[0] for each in terminators),
+        lambda text: text,
     )
 
 
@@ -210,14 +214,19 @@ def _matcher_of_pattern(pattern: re.Pattern[bytes], max_match: int | None) -> Ma
             "bound its repeats, or pass max_match="
         )
     return Matcher(
-        _Positions(shape).root, shape.longest, _finder(pattern), pattern.fullmatch
+        _Positions(shape).root,
+        shape.longest,
+        _finder(byte for position in shape.first for byte in shape.takes[position]),
+        pattern.fullmatch,
     )
 
 
-def _finder(pattern: re.Pattern[bytes]) -> Callable[[bytes, int], int]:
+def _finder(first_bytes: Iterable[int]) -> Callable[[bytes, int], int]:
+    members = b"".join(b"\\x%02x" % byte for byte in set(first_bytes))
+    search = re.compile(b"[" + members + b"]").search
+
     def find(data: bytes, pos: int) -> int:
-        # No match begins before the leftmost one, wherever it ends.
-        match = pattern.search(data, pos)
+        match = search(data, pos)
         return match.start() if match else -1
 
     return find
@@ -453,6 +462,7 @@ class _Positions:
 
     def __init__(self, shape: _Shape) -> None:
         self._shape = shape
+        self._remembered = 0
         self._links: dict[object, _ThreadsLink] = {}
         self.root = _ThreadsLink(self, (), 0)
 
@@ -486,10 +496,12 @@ class _Positions:
     def _link(self, threads: tuple[tuple[int, int], ...], matched: int) -> Link:
         key = threads, matched
         if key not in self._links:
-            if len(self._links) >= _MOST_LINKS:
+            self._remembered += 1 + len(threads)
+            if self._remembered > _MOST_REMEMBERED:
                 for each in self._links.values():
                     each.clear()
                 self._links.clear()
                 self.root.clear()
+                self._remembered = 0
             self._links[key] = _ThreadsLink(self, threads, matched)
         return self._links[key]
