@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
@@ -325,11 +325,12 @@ class AsyncChat(Protocol, TimeoutMixin):
             is told to stop.
         """
         streaming = is_streaming(producer)
-        if streaming is not None:
-            self.registerProducer(producer, streaming)
-            self._check_can_send("push_with_producer()")
-            return
-        source = as_producer(producer, self.ac_out_buffer_size)
+        if streaming is None:
+            self._send_from(as_producer(producer, self.ac_out_buffer_size))
+        else:
+            self._send_from(self._drain_of(producer, streaming))
+
+    def _send_from(self, source: MoreProducer) -> None:
         try:
             self._check_can_send("push_with_producer()")
         except ChatClosed:
@@ -479,13 +480,14 @@ class AsyncChat(Protocol, TimeoutMixin):
         :param producer: an ``IPushProducer`` if `streaming`, otherwise an
             ``IPullProducer``. On a closed connection it is told to stop.
         """
+        with suppress(ChatClosed):
+            self._send_from(self._drain_of(producer, streaming))
+
+    def _drain_of(self, producer: Any, streaming: bool) -> ProducerDrain:
         drain = ProducerDrain()
         drain.registerProducer(producer, streaming)
-        if self._life.state not in (State.OPEN, State.NEW):
-            drain.stop()
-            return
         self._registered.append(drain)
-        self._output.push(drain)
+        return drain
 
     def unregisterProducer(self) -> None:
         """The registered producer whose turn it is has no more. ``IConsumer``."""
