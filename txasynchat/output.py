@@ -54,6 +54,10 @@ def abort(transport: Any) -> None:
         transport.connectionLost(Failure(ConnectionAborted()))
 
 
+#: A queued producer takes memory that can't be counted in bytes.
+_MOST_QUEUED_ITEMS = 1000
+
+
 def _lost() -> ChatClosed:
     return ChatClosed("the connection ends before its output is sent")
 
@@ -84,19 +88,22 @@ class Output:
         return self._outbox.size
 
     @property
-    def items(self) -> int:
-        """How many pieces and producers are queued."""
-        return len(self._outbox)
+    def is_over_limit(self) -> bool:
+        """Whether more is queued than the owner wants to wait."""
+        most = self._owner.max_queued_output
+        return most is not None and (
+            self._outbox.size > most or len(self._outbox) > _MOST_QUEUED_ITEMS
+        )
 
     def push(self, item: bytes | MoreProducer | None) -> None:
         """Queue bytes, a producer, or (None) the end; write what the transport takes."""
         self._outbox.append(item)
-        owner = self._owner
-        if self.corked:
-            waiting, most = self._outbox.size, owner.max_queued_output
-            if waiting < owner.ac_out_buffer_size and (most is None or waiting <= most):
-                return
-        self.write()
+        if (
+            not self.corked
+            or self._outbox.size >= self._owner.ac_out_buffer_size
+            or self.is_over_limit
+        ):
+            self.write()
 
     def attach(self, transport: Any) -> None:
         """Write to `transport` from now on."""

@@ -48,9 +48,6 @@ _NEVER_WAITED_FOR = (
     "handle_timeout",
 )
 
-#: A queued producer takes memory that can't be counted in bytes.
-_MOST_QUEUED_ITEMS = 1000
-
 _Chat = TypeVar("_Chat", bound="AsyncChat")
 
 
@@ -652,10 +649,7 @@ class AsyncChat(Protocol, TimeoutMixin):
             self._touch()
         if self._life.state is State.FLUSHING and (progress or self._close_call is None):
             self._set_close_timer(self.close_timeout)
-        most = self.max_queued_output
-        if most is not None and (
-            self._output.size > most or self._output.items > _MOST_QUEUED_ITEMS
-        ):
+        if self._output.is_over_limit:
             self._pause(PauseReason.OUTPUT_FULL)
         else:
             self._resume(PauseReason.OUTPUT_FULL)

@@ -343,3 +343,59 @@ def test_a_bad_terminator_is_refused_and_the_old_one_stays(
     with pytest.raises(error, match=says):
         framer.set_terminator(terminator)
     assert framer.terminator == b"\n"
+
+
+def test_input_fed_while_stopped_at_the_very_end_of_a_chunk_keeps_its_place() -> None:
+    framer = Framer()
+    framer.set_terminator(b"|")
+    handler = Handler(framer, on_found=Framer.stop)
+    framer.feed(b"1|")
+    framer.feed(b"2|")
+    framer.deliver(handler)
+    framer.feed(b"3|")
+    while framer.pending:
+        framer.go()
+        framer.deliver(handler)
+    assert [event for event in handler.events if event != FOUND] == [
+        data(b"1"),
+        data(b"2"),
+        data(b"3"),
+    ]
+
+
+def test_what_was_discarded_does_not_count_as_part_of_the_next_message() -> None:
+    framer, handler = Framer(), Calls()
+    framer.set_terminator(b"\n")
+    framer.feed(b"1234")
+    framer.deliver(handler, limit=5)
+    framer.discard()
+    framer.feed(b"5678\n")
+    framer.deliver(handler, limit=5)
+    assert handler.events == [data(b"12345678"), FOUND]
+
+
+def test_what_came_before_a_count_does_not_count_as_part_of_the_message_after_it() -> None:
+    framer, handler = Framer(), Calls()
+    framer.set_terminator(b"\n")
+    framer.feed(b"1234")
+    framer.deliver(handler, limit=5)
+    framer.set_terminator(2)
+    framer.feed(b"xx")
+    framer.deliver(handler, limit=5)
+    framer.set_terminator(b"\n")
+    framer.feed(b"5678\n")
+    framer.deliver(handler, limit=5)
+    assert ("too long",) not in handler.events
+
+
+def test_a_terminator_set_for_the_rest_of_a_message_that_is_too_long_counts_anew() -> None:
+    class Switches(Calls):
+        def message_too_long(self) -> None:
+            super().message_too_long()
+            framer.set_terminator(b"END")
+
+    framer, handler = Framer(), Switches()
+    framer.set_terminator(b"\n")
+    framer.feed(b"1234567ENDabc")
+    framer.deliver(handler, limit=5)
+    assert handler.events == [data(b"12345"), ("too long",), data(b"67"), FOUND, data(b"abc")]

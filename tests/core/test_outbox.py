@@ -131,6 +131,17 @@ def test_clear_returns_the_producers_for_the_caller_to_stop() -> None:
     assert (len(outbox), outbox.size, outbox.take(4)) == (0, 0, b"")
 
 
+def test_a_producer_may_drop_the_queue_while_it_is_asked() -> None:
+    class Drops:
+        def more(self) -> bytes:
+            outbox.clear()
+            outbox.append(b"instead")
+            return b"dropped"
+
+    outbox = outbox_of(Drops(), b"after")
+    assert outbox.take(100) == b"instead"
+
+
 @given(
     st.lists(
         st.one_of(st.binary(min_size=1, max_size=20), st.lists(st.binary(min_size=1, max_size=20)))

@@ -75,6 +75,11 @@ def test_max_match_shorter_than_any_match_is_refused() -> None:
         compile_terminator(re.compile(rb"abc+"), max_match=2)
 
 
+def test_a_tuple_with_something_else_in_it_is_refused() -> None:
+    with pytest.raises(TypeError, match="holds bytes, not bytearray"):
+        compile_terminator((b"a", bytearray(b"b")))
+
+
 def test_max_match_is_for_a_regex_only() -> None:
     with pytest.raises(TypeError, match="regex"):
         compile_terminator(b"abc", max_match=2)
@@ -84,19 +89,32 @@ def test_a_regex_that_is_too_large_is_refused() -> None:
     with pytest.raises(ValueError, match="bound its repeats"):
         compile_terminator(re.compile(rb"a{1,100000}b"))
     with pytest.raises(ValueError, match="too large"):
-        compile_terminator(re.compile(rb"(?:a{50}|b{60}){60}"))
+        compile_terminator(re.compile(rb"(?:a{50}|b{60}){3}"))
 
 
-def test_no_peer_can_make_the_automaton_of_a_regex_grow_without_bound() -> None:
-    matcher = compile_terminator(re.compile(rb"a[ab]{14}c"))
+@pytest.mark.parametrize("pattern", [rb"a[ab]{14}c", rb"[a-z]{1,250}\n"])
+def test_no_peer_can_make_the_automaton_of_a_regex_grow_without_bound(pattern: bytes) -> None:
+    matcher = compile_terminator(re.compile(pattern))
     assert isinstance(matcher, Matcher)
     link = matcher.root
     seed = 1
-    for _ in range(60_000):
+    for _ in range(20_000):
         seed = seed * 1103515245 + 12345 & 0x7FFFFFFF
         link = link[b"ab"[seed >> 16 & 1]]
     positions = matcher.root.positions  # type: ignore[attr-defined]
-    assert 0 < len(positions._links) <= 4096
+    remembered = sum(1 + len(each.threads) for each in positions._links.values())
+    assert 0 < remembered <= 32768
+
+
+@pytest.mark.parametrize(
+    ("pattern", "longest"),
+    [(rb"(?:a+)+\n", 100), (rb"(a|aa){1,40}b", None), (rb"[ a]*\r?\n", 100), (rb"a[^>]*>", 16)],
+)
+def test_a_regex_never_backtracks(pattern: bytes, longest: int | None) -> None:
+    # With a search that does, the first of these would not end in a lifetime.
+    matcher = compile_terminator(re.compile(pattern), longest)
+    assert isinstance(matcher, Matcher)
+    assert matcher.advance(b"a" * 5000, 0, matcher.root)[0] == 5000
 
 
 @pytest.mark.parametrize(

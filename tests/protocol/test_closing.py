@@ -329,3 +329,65 @@ def test_a_hook_that_closes_is_not_to_blame() -> None:
     chat.clock.advance(10)
     assert (chat.close_reason, wire.value()) == ("timeout", b"421 idle")
     wire.lose()
+
+
+def test_a_connection_whose_close_was_decided_does_not_time_out() -> None:
+    chat, wire = connected()
+    chat.idle_timeout = 5
+    chat.dataReceived(b"x")
+    wire.fill()
+    chat.push(b"x")
+    chat.close_when_done()
+    chat.clock.advance(6)
+    assert ("timeout",) not in chat.events
+    wire.lose()
+
+
+def test_drained_fires_before_the_close_that_stands_behind_it() -> None:
+    chat, wire = connected()
+    wire.fill()
+    chat.push(b"x")
+    fired: list[None] = []
+    chat.drained().addCallback(fired.append)
+    chat.close_when_done()
+    wire.empty()
+    assert (len(fired), wire.disconnecting) == (1, True)
+
+
+def test_drained_fails_when_a_close_drops_the_output() -> None:
+    chat, wire = connected()
+    wire.fill()
+    chat.push(b"x")
+    before = chat.drained()
+    chat.close()
+    assert isinstance(failed(before), ChatClosed)
+    assert isinstance(failed(chat.drained()), ChatClosed)
+    wire.lose()
+
+
+def test_a_handler_that_closes_its_transport_itself_is_closed() -> None:
+    chat, wire = connected(found=lambda chat: chat.transport.loseConnection())
+    chat.dataReceived(b"QUIT\n")
+    assert (chat.is_open, wire.producer) == (False, None)
+    wire.lose()
+    assert chat.close_reason == "handler"
+
+
+def test_an_error_after_the_handler_has_closed_is_only_logged(logged_failures: Any) -> None:
+    chat, wire = connected(found=lambda chat: (chat.close(), chat.push(b"late")))
+    chat.dataReceived(b"QUIT\n")
+    assert ("error",) not in chat.events
+    assert "after its connection was closed" in logged_failures()[0]
+    wire.lose()
+    assert chat.close_reason == "handler"
+
+
+@pytest.mark.parametrize(
+    "name", ["collect_incoming_data", "handle_close", "handle_error", "handle_timeout"]
+)
+def test_a_callback_that_nothing_waits_for_cannot_be_a_coroutine(name: str) -> None:
+    async def callback(self: Chat, *data: bytes) -> None:
+        pass
+
+    with pytest.raises(TypeError, match=rf"Hasty\.{name}\(\) can't be a coroutine"):
+        type("Hasty", (Chat,), {name: callback})

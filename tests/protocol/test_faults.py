@@ -104,10 +104,10 @@ def test_a_bad_answer_of_get_terminator_ends_the_connection(logged_failures: Any
         def get_terminator(self) -> Terminator:
             return -1
 
-    chat = Lost()
-    wire = Wire().connect(chat)
-    chat.dataReceived(b"one\n")
-    assert wire.disconnecting
+    for chat in (Lost(), Lost(error=lambda chat: None)):
+        wire = Wire().connect(chat)
+        chat.dataReceived(b"one\n")
+        assert wire.disconnecting
     assert "not -1" in logged_failures()[0]
 
 

@@ -112,6 +112,23 @@ def test_a_close_resumes_reading_so_that_the_peers_end_is_seen() -> None:
     assert chat.paused_because == ()
 
 
+def test_a_thousand_queued_producers_are_as_much_as_output_that_is_full() -> None:
+    chat, wire = connected(found=lambda chat: chat.push_with_producer([b"x" * 1000]))
+    wire.fill()
+    chat.dataReceived(b"\n" * 10_000)
+    assert chat.paused_because == ("output full",)
+    assert len(chat.messages) == 1001
+    wire.empty()
+    assert len(wire.value()) == 10_000_000
+
+
+def test_queued_output_can_be_read() -> None:
+    chat, wire = connected()
+    wire.fill()
+    chat.push(b"12345")
+    assert chat.queued_output == 5
+
+
 # -- Handlers that take their time ---------------------------------------------------
 
 
@@ -204,6 +221,17 @@ def test_a_handler_goes_on_after_its_connection_is_gone_and_its_push_is_refused(
     chat.waiting[0].callback(b"too late")
     assert refused == []  # ChatClosed ended the coroutine, and is no error to log
     assert chat.events[-1] == ("close",)
+
+
+def test_even_asyncios_cancellation_is_an_error_of_the_handler(logged_failures: Any) -> None:
+    import asyncio
+
+    chat, wire = slow()
+    chat.dataReceived(b"one\n")
+    chat.waiting[0].errback(asyncio.CancelledError())
+    assert (chat.close_reason, wire.disconnecting) == ("error", True)
+    assert len(logged_failures()) == 1
+    wire.lose()
 
 
 def test_another_failure_after_the_connection_is_gone_is_logged(logged_failures: Any) -> None:

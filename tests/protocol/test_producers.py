@@ -351,6 +351,129 @@ def test_an_endless_producer_to_a_full_transport_is_asked_once_per_write() -> No
     wire.lose()
 
 
+def test_a_push_producer_asked_by_the_write_that_fills_the_transport_is_resumed() -> None:
+    chat, wire = connected()
+    producer = PushProducer()
+    write = wire.write
+
+    def write_and_fill(data: bytes) -> None:
+        write(data)
+        wire.fill()
+
+    wire.write = write_and_fill  # type: ignore[method-assign]
+    chat.push(b"before ")
+    wire.fill()
+    chat.push(b"then ")
+    chat.push_with_producer(producer)
+    wire.empty()
+    assert producer.told == ["pause", "resume", "pause"]
+    wire.empty()
+    assert producer.told == ["pause", "resume", "pause", "resume"]
+    chat.write(b"data")
+    assert wire.value() == b"before then data"
+    wire.lose()
+
+
+def test_a_pull_producer_is_not_asked_again_before_it_has_answered() -> None:
+    class Slow(PullProducer):
+        asked = 0
+
+        def resumeProducing(self) -> None:
+            self.asked += 1
+
+    chat, wire = connected()
+    producer = Slow(chat)
+    chat.push_with_producer(producer)
+    wire.fill()
+    wire.empty()
+    assert producer.asked == 1
+    chat.write(b"answer")
+    assert (wire.value(), producer.asked) == (b"answer", 2)
+    wire.lose()
+
+
+def test_a_pull_producer_that_writes_nothing_is_asked_again() -> None:
+    sender = FileSender()
+    chat, wire = connected()
+    blanks = iter([b"", b"one ", b"", b"two"])
+    file = BytesIO(b"x" * FileSender.CHUNK_SIZE * 4)
+    done = sender.beginFileTransfer(file, chat, lambda _: next(blanks))
+    chat.push(b" after")
+    assert wire.value() == b"one two after"
+    assert done.called
+
+
+@pytest.mark.parametrize("end", ["close", "close_when_done", "discard_buffers"])
+@pytest.mark.parametrize("kind", ["more", "generator", "async generator"])
+def test_a_producer_may_end_things_while_it_is_asked(kind: str, end: str) -> None:
+    ended: list[str] = []
+
+    class More:
+        def more(self) -> bytes:
+            getattr(chat, end)()
+            return b""
+
+        def stop(self) -> None:
+            ended.append("stop")
+
+    def generate() -> Iterator[bytes]:
+        try:
+            getattr(chat, end)()
+            yield b"piece"
+        finally:
+            ended.append("stop")
+
+    async def generate_async() -> AsyncIterator[bytes]:
+        for piece in generate():
+            yield piece
+
+    sources = {"more": More, "generator": generate, "async generator": generate_async}
+    chat, wire = connected()
+    chat.push_with_producer(sources[kind]())
+    assert ("error",) not in chat.events
+    if end == "discard_buffers":
+        chat.push(b"after")
+        assert wire.value() == b"after"
+    else:
+        assert wire.disconnecting
+    wire.lose()
+    assert chat.close_reason == ("peer" if end == "discard_buffers" else "handler")
+
+
+def test_a_canceller_that_raises_does_not_hold_up_the_end(logged_failures: Any) -> None:
+    def canceller(_: Any) -> None:
+        raise ZeroDivisionError
+
+    class Never:
+        def more(self) -> Deferred[bytes]:
+            return Deferred(canceller)
+
+    chat, wire = connected()
+    chat.push_with_producer(Never())
+    wire.lose()
+    assert chat.events[-1] == ("close",)
+    assert "a producer failed while it was stopped" in logged_failures()[0]
+
+
+def test_a_producer_that_breaks_with_a_close_behind_it_ends_the_connection_at_once() -> None:
+    later = MoreLater()
+    chat, wire = connected(error=lambda chat: None)
+    chat.push_with_producer(later)
+    chat.push(b"never")
+    chat.close_when_done()
+    later.asked[0].errback(OSError("disk"))
+    assert (wire.disconnecting, wire.value()) == (True, b"")
+    wire.lose()
+    assert (chat.close_reason, chat.close_detail) == ("error", "OSError: disk")
+
+
+def test_an_empty_str_in_an_iterable_means_nothing() -> None:
+    chat, wire = connected()
+    chat.use_encoding = True
+    chat.push_with_producer(["a", "", "b"])
+    assert wire.value() == b"ab"
+
+
 # -- ProducerDrain: a Twisted producer, drained by more() -----------------------------
 
 
