@@ -1,0 +1,203 @@
+"""``twistd asynchat`` and ``twist asynchat``, run as an operator runs them."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HANDLERS = '''
+import txasynchat
+
+class Upper(txasynchat.AsyncChat):
+    def handle_connect(self):
+        self.set_terminator(b"\\n")
+    def collect_incoming_data(self, data):
+        self._collect_incoming_data(data)
+    def found_terminator(self):
+        self.push(self._get_data().upper() + b"\\n")
+
+class NeedsArguments(Upper):
+    def __init__(self, colour):
+        self.colour = colour
+
+not_a_class = 5
+'''
+
+
+def command(tool: str) -> list[str]:
+    """How to run a tool of Twisted's with the interpreter of the tests."""
+    if tool == "twistd":
+        return [sys.executable, "-m", "twisted.scripts.twistd"][:1] + [
+            "-c",
+            "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()",
+            "--nodaemon",
+            "--pidfile=",
+        ]
+    return [
+        sys.executable,
+        "-c",
+        "from twisted.application.twist._twist import Twist; import sys; Twist.main(sys.argv)",
+    ]
+
+
+class Service:
+    """A running service, what it logs, and where it listens."""
+
+    def __init__(self, tool: str, folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> None:
+        self.process = subprocess.Popen(
+            [*command(tool), *before, "asynchat", *arguments],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.log: list[str] = []
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Read its log up to a line that matches."""
+        assert self.process.stdout is not None
+        timer = threading.Timer(30, self.process.kill)
+        timer.start()
+        try:
+            for line in self.process.stdout:
+                self.log.append(line)
+                if match := re.search(pattern, line):
+                    return match
+        finally:
+            timer.cancel()
+        raise AssertionError(f"no {pattern!r} in:\n{''.join(self.log)}")
+
+    def port(self) -> int:
+        return int(self.wait_for(r"serving .*port=(\d+)").group(1))
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.communicate(timeout=20)
+        return self.process.returncode
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "my_handlers.py").write_text(HANDLERS)
+    return tmp_path
+
+
+@pytest.fixture
+def services() -> Iterator[list[Service]]:
+    running: list[Service] = []
+    yield running
+    for each in running:
+        if each.process.poll() is None:
+            each.process.kill()
+        each.process.communicate(timeout=10)
+
+
+def ask(address: tuple[str, int] | str, request: bytes) -> bytes:
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as client:
+        client.settimeout(10)
+        client.connect(address)
+        client.sendall(request)
+        client.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+@pytest.mark.parametrize("tool", ["twistd", "twist"])
+def test_it_serves_the_echo_example_when_told_no_handler(
+    tool: str, folder: Path, services: list[Service]
+) -> None:
+    service = Service(tool, folder, "--listen", "tcp:0:interface=127.0.0.1")
+    services.append(service)
+    assert ask(("127.0.0.1", service.port()), b"ECHO 5\nhello") == b"hello"
+    assert "txasynchat.echo:EchoHandler" in "".join(service.log)
+    service.end()
+
+
+@pytest.mark.parametrize("reactor", ["select", "poll", "asyncio"])
+def test_it_leaves_the_choice_of_the_reactor_to_the_operator(
+    reactor: str, folder: Path, services: list[Service]
+) -> None:
+    before = (f"--reactor={reactor}",)
+    service = Service("twistd", folder, "-l", "tcp:0:interface=127.0.0.1", before=before)
+    services.append(service)
+    assert ask(("127.0.0.1", service.port()), b"ECHO 5\nhello") == b"hello"
+
+
+def test_it_serves_a_handler_of_the_current_folder_on_several_endpoints(
+    folder: Path, services: list[Service]
+) -> None:
+    path = str(folder / "socket")
+    service = Service(
+        "twistd",
+        folder,
+        *("--handler", "my_handlers:Upper"),
+        *("--listen", "tcp:0:interface=127.0.0.1", "--listen", f"unix:{path}"),
+    )
+    services.append(service)
+    port = service.port()
+    service.wait_for("serving .*unix:")
+    assert ask(("127.0.0.1", port), b"over tcp\n") == b"OVER TCP\n"
+    assert ask(path, b"over unix\n") == b"OVER UNIX\n"
+
+
+@pytest.mark.parametrize("tool", ["twistd", "twist"])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--listen", "nonsense:1"], "--listen nonsense:1: .*Unknown endpoint type"),
+        (["--listen", "tcp:x"], "--listen tcp:x: "),
+        (["--handler", "nocolon"], "--handler nocolon: expected MODULE:CLASS"),
+        (["--handler", "no_such_module:X"], "--handler no_such_module:X: .*No module named"),
+        (["--handler", "my_handlers:Missing"], "--handler my_handlers:Missing: .*Missing"),
+        (["--handler", "my_handlers:not_a_class"], "no subclass of txasynchat.AsyncChat"),
+        (["--handler", "my_handlers:NeedsArguments"], "needs arguments: .*colour"),
+    ],
+)
+def test_a_bad_value_is_one_clear_line(
+    tool: str, arguments: list[str], says: str, folder: Path
+) -> None:
+    result = subprocess.run(
+        [*command(tool), "asynchat", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode != 0
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert re.search(f"^asynchat: .*{says}", line)
+
+
+def test_an_address_that_is_taken_is_one_clear_line(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        result = subprocess.run(
+            [*command("twistd"), "asynchat", "--listen", endpoint],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert result.returncode != 0
+    last = (result.stdout + result.stderr).splitlines()[-1]
+    assert f"asynchat: --listen {endpoint}: " in last
+    assert "in use" in last
+
+
+@pytest.mark.parametrize("tool", ["twistd", "twist"])
+def test_help_says_what_it_does(tool: str, folder: Path) -> None:
+    result = subprocess.run(
+        [*command(tool), "asynchat", "--help"], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    text = " ".join(result.stdout.split())
+    for words in ("--listen=", "--handler=", "Twisted server endpoint string", "nc -q1"):
+        assert words in text
