@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import trustme
@@ -56,7 +57,7 @@ class Chat(AsyncChat):
     ``does[name]`` is called, with the chat, whenever the callback of that name is.
     """
 
-    def __init__(self, terminator: Terminator = b"\n", **does: Callable[..., Any]) -> None:
+    def __init__(self, terminator: Terminator = b"\n", **does: Any) -> None:
         self.clock = Clock()
         self.callLater = self.clock.callLater
         self.calls = Calls()
@@ -127,6 +128,14 @@ class Wire(StringTransport):
     protocol: AsyncChat
     aborted = False
 
+    def __init__(self) -> None:
+        super().__init__()
+
+    def value(self) -> bytes:
+        """What was written."""
+        written: bytes = super().value()
+        return written
+
     def connect(self, chat: AsyncChat) -> Wire:
         self.protocol = chat
         chat.makeConnection(self)
@@ -155,7 +164,7 @@ class Wire(StringTransport):
         return self.producerState == "producing"
 
 
-def connected(terminator: Terminator = b"\n", **does: Callable[..., Any]) -> tuple[Chat, Wire]:
+def connected(terminator: Terminator = b"\n", **does: Any) -> tuple[Chat, Wire]:
     """A recording chat and the wire it is connected to."""
     chat = Chat(terminator, **does)
     return chat, Wire().connect(chat)
@@ -164,11 +173,13 @@ def connected(terminator: Terminator = b"\n", **does: Callable[..., Any]) -> tup
 def cuts(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
     """`data` cut at `places`, without empty pieces."""
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         yield data[start:end]
 
 
-def ends_of(terminator: Terminator, data: bytes, longest: int | None = None) -> tuple[int, int] | None:
+def ends_of(
+    terminator: Terminator, data: bytes, longest: int | None = None
+) -> tuple[int, int] | None:
     """The first place where `terminator` ends in `data`, and how long it is, by brute force."""
     for end in range(1, len(data) + 1):
         for start in range(end):

@@ -29,12 +29,6 @@ from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes
 __all__ = ("ProducerDrain", "ProducerSender", "as_deferred", "as_producer")
 
 
-class _PullProducer(Protocol):
-    def resumeProducing(self) -> object: ...
-
-    def stopProducing(self) -> object: ...
-
-
 class _Consumer(Protocol):
     def registerProducer(self, producer: Any, streaming: bool) -> object: ...
 
@@ -171,8 +165,8 @@ class _FileProducer:
         self._file = file
         self._size = size
 
-    def more(self) -> BytesLike:
-        data: BytesLike = self._file.read(self._size)
+    def more(self) -> Any:
+        data: Any = self._file.read(self._size)
         if isinstance(data, str):
             raise TypeError(f"{self._file!r} reads str: open it in binary mode, 'rb'")
         if not data:
@@ -241,7 +235,7 @@ class ProducerDrain:
         self._written: deque[bytes] = deque()
         self._asked: Deferred[bytes] | None = None
 
-    def registerProducer(self, producer: _PullProducer, streaming: bool) -> None:
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Take a producer. ``IConsumer``.
 
         :raise RuntimeError: if there has been one already.
@@ -377,12 +371,14 @@ class ProducerSender:
     """
 
     def __init__(
-        self, producer: object, cooperate: Callable[[Iterator[Any]], CooperativeTask] = cooperate
+        self,
+        producer: object,
+        cooperate: Callable[[Iterator[Any]], CooperativeTask[Any]] = cooperate,
     ) -> None:
         self._producer = as_producer(producer)
         self._cooperate = cooperate
         self._paused = False
-        self._task: CooperativeTask | None = None
+        self._task: CooperativeTask[Any] | None = None
 
     def begin_transfer(self, consumer: _Consumer) -> Deferred[None]:
         """Register with `consumer`, write all to it and unregister.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from inspect import iscoroutinefunction
@@ -137,6 +137,15 @@ class AsyncChat(Protocol, TimeoutMixin):
     _framer: Framer
     _life: Lifecycle
     _output: Output
+    _registered: list[ProducerDrain]
+    _paused: set[PauseReason]
+    _delivering: bool
+    _shaking_hands: bool
+    _asking: bool
+    _peer_finished: bool
+    _blame: tuple[CloseReason, str]
+    _close_call: Any
+    _closed: list[Deferred[CloseReason]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -148,37 +157,38 @@ class AsyncChat(Protocol, TimeoutMixin):
                 )
 
     # State is made here so that a handler which forgets super().__init__() works.
-    def __new__(cls: type[_Chat], *args: Any, **kwargs: Any) -> _Chat:
+    def __new__(cls: type[_Chat], *args: Any, **kwargs: Any) -> _Chat:  # noqa: D102
         self = super().__new__(cls)
         self.incoming = []
         self._framer = Framer()
         self._life = Lifecycle()
         self._output = Output(self)
-        self._registered: list[ProducerDrain] = []
-        self._paused: set[PauseReason] = set()
+        self._registered = []
+        self._paused = set()
         self._delivering = False
         self._shaking_hands = False
         self._asking = False
         self._peer_finished = False
         self._blame = (CloseReason.HANDLER, "")
-        self._close_call: Any = None
-        self._closed: list[Deferred[CloseReason]] = []
+        self._close_call = None
+        self._closed = []
         return self
 
     # -- For subclasses to override --------------------------------------------------
 
-    def handle_connect(self) -> object:
-        """The connection is there. May be a coroutine or return a Deferred, as
-        :meth:`found_terminator`."""
+    def handle_connect(self) -> Awaitable[object] | None:
+        """The connection is there. May be a coroutine function or return a Deferred,
+        as :meth:`found_terminator` may."""
+        return None
 
-    def collect_incoming_data(self, data: bytes) -> object:
+    def collect_incoming_data(self, data: bytes) -> None:
         """Take a piece of the current message, in order.
 
         :param data: never empty; the terminator is not part of it.
         """
         raise NotImplementedError(f"{type(self).__name__} must define collect_incoming_data()")
 
-    def found_terminator(self) -> object:
+    def found_terminator(self) -> Awaitable[object] | None:
         """The message has ended: the terminator was found, or the count is complete.
 
         May be a coroutine function or return a Deferred. Then no more input is
@@ -187,13 +197,13 @@ class AsyncChat(Protocol, TimeoutMixin):
         """
         raise NotImplementedError(f"{type(self).__name__} must define found_terminator()")
 
-    def handle_close(self) -> object:
+    def handle_close(self) -> None:
         """The connection is gone. Called exactly once for each that was made.
 
         :attr:`close_reason` says who ended it.
         """
 
-    def handle_error(self) -> object:
+    def handle_error(self) -> None:
         """A callback or a producer raised; called while the exception is handled.
 
         The default logs it with the peer's address and closes the connection
@@ -206,7 +216,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         )
         self.close_when_done()
 
-    def handle_timeout(self) -> object:
+    def handle_timeout(self) -> None:
         """Nothing came or went for :attr:`idle_timeout` seconds.
 
         The default closes once what was pushed is sent. An override that does
@@ -214,7 +224,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         """
         self.close_when_done()
 
-    def handle_message_too_long(self) -> object:
+    def handle_message_too_long(self) -> None:
         """The message has outgrown :attr:`max_message_length`.
 
         :meth:`collect_incoming_data` got as many bytes as allowed. The default
@@ -233,9 +243,7 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     # -- Input -----------------------------------------------------------------------
 
-    def set_terminator(
-        self, terminator: Terminator | str, max_match: int | None = None
-    ) -> None:
+    def set_terminator(self, terminator: Terminator | str, max_match: int | None = None) -> None:
         """Say where the message ends. May be called at any moment.
 
         :param terminator: bytes to search for; a tuple of bytes, the one whose
@@ -519,7 +527,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         if self.is_open:
             self._pause_transport()
             try:
-                super().makeConnection(transport)
+                super().makeConnection(transport)  # type: ignore[no-untyped-call]
             except Exception:
                 self._failed()
 
@@ -694,20 +702,22 @@ class AsyncChat(Protocol, TimeoutMixin):
                 except Exception:
                     self._failed()
         if self.is_open:
-            self.setTimeout(self.idle_timeout)
+            self.setTimeout(self.idle_timeout)  # type: ignore[no-untyped-call]
 
     def _touch(self) -> None:
         if not self.is_open:
             return
         if self.timeOut != self.idle_timeout:
-            self.setTimeout(self.idle_timeout)
+            self.setTimeout(self.idle_timeout)  # type: ignore[no-untyped-call]
         elif self.timeOut is not None:
-            self.resetTimeout()
+            self.resetTimeout()  # type: ignore[no-untyped-call]
 
     def _failed(self) -> None:
         # Called while an exception is handled.
         if self._life.state in (State.CLOSING, State.CLOSED):
-            self._log.failure("{handler} failed after its connection was closed", handler=self._name)
+            self._log.failure(
+                "{handler} failed after its connection was closed", handler=self._name
+            )
             return
         with self._blaming(CloseReason.ERROR, _in_words(sys.exc_info()[1])):
             try:
@@ -751,7 +761,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     def _stop_input(self) -> None:
         self._framer.stop()
         self._framer.discard()
-        self.setTimeout(None)
+        self.setTimeout(None)  # type: ignore[no-untyped-call]
         if self._paused:
             self._paused.clear()
             if self.transport is not None and not self._peer_finished:
@@ -760,9 +770,11 @@ class AsyncChat(Protocol, TimeoutMixin):
                 self._transport.resumeProducing()
 
     def _gone(self) -> None:
+        reason = self._life.reason
+        assert reason is not None
         waiting, self._closed = self._closed, []
         for each in waiting:
-            each.callback(self._life.reason)
+            each.callback(reason)
 
     def _close_if_all_done(self) -> None:
         if self._peer_finished and self.is_open and not self._paused and not self._framer.pending:
@@ -777,7 +789,9 @@ class AsyncChat(Protocol, TimeoutMixin):
         elif active:
             call.reset(seconds)
         else:
-            self._close_call = self.callLater(seconds, self._close_timed_out)
+            self._close_call = self.callLater(  # type: ignore[no-untyped-call]
+                seconds, self._close_timed_out
+            )
 
     def _close_timed_out(self) -> None:
         cut = (

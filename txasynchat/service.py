@@ -43,12 +43,12 @@ class ChatService(Service):
 
         :raise SystemExit: if an endpoint can't be listened on, naming it.
         """
-        super().privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._listen()
 
     def startService(self) -> None:
         """Listen, if that was not done with privileges before."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._listen()
 
     def _listen(self) -> None:
@@ -81,7 +81,7 @@ class ChatService(Service):
 
         :return: fires when nothing is listened on any more.
         """
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return self._stop_listening()
 
     def _stop_listening(self) -> Deferred[Any]:

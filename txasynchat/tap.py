@@ -42,7 +42,7 @@ class Options(TwistedOptions):
     compData: Any = None
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self["listen"] = []
 
     def opt_listen(self, description: str) -> None:
@@ -70,7 +70,7 @@ def makeService(options: Options) -> ChatService:
 
 def _endpoint(description: str) -> Any:
     # Not at import time: "twistd --reactor" has to come first.
-    from twisted.internet import reactor
+    from twisted.internet import reactor  # noqa: TID251
 
     try:
         return serverFromString(reactor, description)

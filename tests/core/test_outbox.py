@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Generator
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from txasynchat.core.outbox import MoreProducer, Outbox, fifo, simple_producer
 

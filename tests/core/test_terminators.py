@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from support import cuts, ends_of
 
 from txasynchat.core.terminators import Matcher, compile_terminator, find_prefix_at_end

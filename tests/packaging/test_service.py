@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-HANDLERS = '''
+HANDLERS = """
 import txasynchat
 
 class Upper(txasynchat.AsyncChat):
@@ -29,7 +29,7 @@ class NeedsArguments(Upper):
         self.colour = colour
 
 not_a_class = 5
-'''
+"""
 
 
 def command(tool: str) -> list[str]:
@@ -51,7 +51,9 @@ def command(tool: str) -> list[str]:
 class Service:
     """A running service, what it logs, and where it listens."""
 
-    def __init__(self, tool: str, folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, tool: str, folder: Path, *arguments: str, before: tuple[str, ...] = ()
+    ) -> None:
         self.process = subprocess.Popen(
             [*command(tool), *before, "asynchat", *arguments],
             cwd=folder,
@@ -196,7 +198,11 @@ def test_an_address_that_is_taken_is_one_clear_line(folder: Path) -> None:
 @pytest.mark.parametrize("tool", ["twistd", "twist"])
 def test_help_says_what_it_does(tool: str, folder: Path) -> None:
     result = subprocess.run(
-        [*command(tool), "asynchat", "--help"], cwd=folder, capture_output=True, text=True, timeout=60
+        [*command(tool), "asynchat", "--help"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     text = " ".join(result.stdout.split())
     for words in ("--listen=", "--handler=", "Twisted server endpoint string", "nc -q1"):

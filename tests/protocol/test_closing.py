@@ -36,9 +36,7 @@ def test_what_a_peer_sent_behind_its_quit_is_not_executed() -> None:
 
 @pytest.mark.parametrize("callback", ["connect", "collect", "found"])
 @pytest.mark.parametrize("close", [Chat.close, Chat.close_when_done, Chat.stopProducing])
-def test_no_callback_comes_after_a_close_but_one_handle_close(
-    callback: str, close: Any
-) -> None:
+def test_no_callback_comes_after_a_close_but_one_handle_close(callback: str, close: Any) -> None:
     chat, wire = connected(**{callback: close})
     chat.dataReceived(b"one\ntwo\n")
     assert wire.disconnecting

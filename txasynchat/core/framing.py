@@ -305,6 +305,7 @@ class Framer:
         # Answers False where some message is too long and needs a closer look.
         self._unsplit = False
         data, pos, literal = self._data, self._pos, matcher.literal
+        assert literal is not None
         pieces = (data[pos:] if pos else data).split(literal)
         tail = len(data) - len(pieces.pop())
         if pieces:

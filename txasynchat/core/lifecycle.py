@@ -85,9 +85,7 @@ class Lifecycle:
         self.reason: CloseReason | None = None
         self.detail = ""
 
-    def on(
-        self, event: Event, reason: CloseReason = CloseReason.HANDLER, detail: str = ""
-    ) -> bool:
+    def on(self, event: Event, reason: CloseReason = CloseReason.HANDLER, detail: str = "") -> bool:
         """Move on.
 
         :param reason: who ended it, if this event does and nothing did before.

@@ -23,20 +23,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from importlib import import_module
 from typing import Any, AnyStr, TypeAlias
 
 try:
-    from re import _constants as _sre, _parser as _sre_parser  # type: ignore[attr-defined]
-except ImportError:  # Python 3.10
-    import sre_constants as _sre
-    import sre_parse as _sre_parser
+    _sre: Any = import_module("re._constants")
+    _sre_parser: Any = import_module("re._parser")
+except ModuleNotFoundError:  # Python 3.10
+    _sre = import_module("sre_constants")
+    _sre_parser = import_module("sre_parse")
 
 __all__ = ("Link", "Matcher", "Terminator", "compile_terminator", "find_prefix_at_end")
 
 #: Everything that ``set_terminator`` takes.
-Terminator: TypeAlias = (
-    bytes | int | tuple[bytes, ...] | re.Pattern[bytes] | None
-)
+Terminator: TypeAlias = bytes | int | tuple[bytes, ...] | re.Pattern[bytes] | None
 
 # A regex becomes one position for each byte that it can match, and a new step costs
 # time in proportion to the live ones: what is past this is no terminator.
@@ -117,11 +117,12 @@ class Matcher:
     def _run(self, data: bytes, pos: int) -> tuple[int, Link]:
         # Until a match ends, none is possible any more, or the data does.
         link = self.root
-        for pos in range(pos, len(data)):
+        while pos < len(data):
             link = link[data[pos]]
+            pos += 1
             if link.matched or not link.held:
-                return pos + 1, link
-        return len(data), link
+                break
+        return pos, link
 
     def tail(self, data: bytes, pos: int) -> Link:
         """The link at the end of ``data[pos:]``, in which there is no match."""
@@ -182,9 +183,7 @@ def _matcher_of_bytes(terminator: bytes) -> Matcher:
     def find(data: bytes, pos: int) -> int:
         return data.find(terminator, pos)
 
-    return Matcher(
-        _trie([terminator]), len(terminator), find, lambda text: terminator, terminator
-    )
+    return Matcher(_trie([terminator]), len(terminator), find, lambda text: terminator, terminator)
 
 
 @lru_cache(maxsize=256)
@@ -198,7 +197,7 @@ def _matcher_of_choice(terminators: tuple[bytes, ...]) -> Matcher:
 
 
 @lru_cache(maxsize=256)
-def _matcher_of_pattern(pattern: re.Pattern[bytes], max_match: int | None) -> Matcher:
+def _matcher_of_pattern(pattern: re.Pattern[Any], max_match: int | None) -> Matcher:
     if isinstance(pattern.pattern, str):
         raise TypeError(f"a terminator's regex is compiled from bytes: rb{pattern.pattern!r}")
     shape = _Shape(pattern)
@@ -346,7 +345,8 @@ class _Shape:
             _, added, removed, inner = argument
             return self._sequence(inner, (flags | added) & ~removed)
         if op in (_sre.MAX_REPEAT, _sre.MIN_REPEAT):
-            return self._repeat(*argument, flags)
+            least, most, inner = argument
+            return self._repeat(least, most, inner, flags)
         return self._position(self._bytes_of(op, argument, flags))
 
     def _repeat(self, least: int, most: int, inner: Any, flags: int) -> _Part:
