@@ -323,6 +323,7 @@ class Peer(Protocol):
         self.data.append(data)
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
+        self.reason = reason
         self.is_ended = True
         self.ended.callback(None)
 

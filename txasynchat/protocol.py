@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     INegotiated,
     IPushProducer,
+    ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -48,6 +49,8 @@ _NEVER_WAITED_FOR = (
     "handle_timeout",
 )
 
+_DECIDED = (State.FLUSHING, State.CLOSING, State.CLOSED)
+
 _Chat = TypeVar("_Chat", bound="AsyncChat")
 
 
@@ -65,6 +68,11 @@ class PauseReason(str, Enum):
 
 def _in_words(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _can_linger(transport: Any) -> bool:
+    # A TLS transport says that it is a TCP transport as well, but can't close one half.
+    return ITCPTransport.providedBy(transport) and not INegotiated.providedBy(transport)
 
 
 @implementer(IPushProducer, IConsumer, IHalfCloseableProtocol, IHandshakeListener)
@@ -143,6 +151,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     _shaking_hands: bool
     _asking: bool
     _peer_finished: bool
+    _lingers: bool  # the peer may still be sending
     _blame: tuple[CloseReason, str]
     _close_call: Any
     _closed: list[Deferred[CloseReason]]
@@ -169,6 +178,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._shaking_hands = False
         self._asking = False
         self._peer_finished = False
+        self._lingers = False
         self._blame = (CloseReason.HANDLER, "")
         self._close_call = None
         self._closed = []
@@ -239,7 +249,7 @@ class AsyncChat(Protocol, TimeoutMixin):
             peer=self._peer,
             limit=self.max_message_length,
         )
-        self._abort()
+        self._abort(*self._blame)
 
     # -- Input -----------------------------------------------------------------------
 
@@ -260,6 +270,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         if isinstance(terminator, str):
             terminator = as_bytes(terminator, self.text_encoding, "the terminator")
         self._framer.set_terminator(terminator, max_match)
+        self._deliver_soon()
 
     def get_terminator(self) -> Terminator:
         """The current terminator; a number counts down to what is still missing.
@@ -292,6 +303,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     def ac_in_buffer(self, data: bytes) -> None:
         if self._life.state in (State.NEW, State.OPEN):
             self._framer.unread = data
+            self._deliver_soon()
 
     def _collect_incoming_data(self, data: bytes) -> None:
         """A :meth:`collect_incoming_data` that keeps the pieces for :meth:`_get_data`."""
@@ -540,6 +552,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     def dataReceived(self, data: bytes) -> None:
         """Cut `data` into messages. The transport calls this."""
         if self._life.state is not State.OPEN:
+            self._lingers = True
             return  # what a peer sent behind its QUIT is not executed
         if self._shaking_hands:
             self.handshakeCompleted()  # a wrapper in between may not have passed it on
@@ -561,12 +574,14 @@ class AsyncChat(Protocol, TimeoutMixin):
         """The peer has finished sending: answer what it sent, then close.
         ``IHalfCloseableProtocol``."""
         self._peer_finished = True
+        if self._life.state is State.CLOSING:
+            self._transport.loseConnection()
         self._close_if_all_done()
 
     def writeConnectionLost(self) -> None:
         """The peer reads no more: nothing can be answered. ``IHalfCloseableProtocol``."""
-        self._life.on(Event.CLOSE, CloseReason.PEER, "it reads no more")
-        abort(self.transport)
+        if self._life.state is not State.CLOSING:  # there it is our own doing
+            self._abort(CloseReason.PEER, "it reads no more")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: :meth:`handle_close`, once. The transport calls this."""
@@ -597,6 +612,12 @@ class AsyncChat(Protocol, TimeoutMixin):
         if getattr(self.transport, "disconnecting", False):
             self.close()  # the handler closed the transport: over TLS that takes both
         self._close_if_all_done()
+
+    def _deliver_soon(self) -> None:
+        # A terminator, or input, that came from outside of a callback: what waits
+        # for it must not wait for the peer as well.
+        if not self._delivering and self.is_open and self._framer.pending:
+            self.callLater(0, self._deliver)  # type: ignore[no-untyped-call]
 
     def _deliver_until_error(self) -> bool:
         own = type(self).get_terminator is AsyncChat.get_terminator
@@ -642,12 +663,12 @@ class AsyncChat(Protocol, TimeoutMixin):
             self._raise_to_handler(outcome)
         self._resume(PauseReason.HANDLER_BUSY)
 
-    def _raise_to_handler(self, failure: Failure) -> None:
+    def _raise_to_handler(self, failure: Failure, too_late: tuple[State, ...] = _DECIDED) -> None:
         # Whatever a Deferred failed with, asyncio's CancelledError too, is an error here.
         try:
             failure.raiseException()
         except BaseException:
-            self._failed()
+            self._failed(too_late)
 
     # -- Told by the output --------------------------------------------------------------------
 
@@ -669,7 +690,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     def output_failed(self, failure: Failure) -> None:
         """A producer broke; it and what was queued behind it was dropped."""
         self._registered.clear()
-        self._raise_to_handler(failure)
+        self._raise_to_handler(failure, (State.CLOSING, State.CLOSED))
         if self._life.on(Event.FAIL, CloseReason.ERROR, _in_words(failure.value)):
             self._stop_input()
             self._output.push(None)
@@ -712,9 +733,10 @@ class AsyncChat(Protocol, TimeoutMixin):
         elif self.timeOut is not None:
             self.resetTimeout()  # type: ignore[no-untyped-call]
 
-    def _failed(self) -> None:
-        # Called while an exception is handled.
-        if self._life.state in (State.CLOSING, State.CLOSED):
+    def _failed(self, too_late: tuple[State, ...] = _DECIDED) -> None:
+        # Called while an exception is handled. Once a close was decided there are no
+        # callbacks; but that accepted output can't be sent the handler must hear.
+        if self._life.state in too_late:
             self._log.failure(
                 "{handler} failed after its connection was closed", handler=self._name
             )
@@ -724,7 +746,7 @@ class AsyncChat(Protocol, TimeoutMixin):
                 self.handle_error()
             except Exception:
                 self._log.failure("{handler}.handle_error() failed", handler=self._name)
-                self._abort()
+                self._abort(*self._blame)
             if self._asking:
                 # Without its terminator the input can't be judged.
                 self._asking = False
@@ -741,12 +763,18 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._release()
         if self.transport is None:
             self._gone()
+            return
+        self._set_close_timer(self.close_timeout)
+        if self._lingers and not self._peer_finished and _can_linger(self.transport):
+            # A socket closed with unread input resets the connection, and takes
+            # with it what was sent. So the peer sees our end first, what it still
+            # sends is dropped, and its end, or the timer, closes the socket.
+            self._transport.loseWriteConnection()
         else:
-            self._set_close_timer(self.close_timeout)
             self._transport.loseConnection()
 
-    def _abort(self) -> None:
-        self._life.on(Event.CLOSE, *self._blame)
+    def _abort(self, reason: CloseReason, detail: str) -> None:
+        self._life.on(Event.CLOSE, reason, detail)
         self._release()
         if self.transport is not None:
             abort(self.transport)
@@ -759,14 +787,15 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._output.detach()
 
     def _stop_input(self) -> None:
+        self._lingers = self._lingers or bool(self._paused or self._framer.pending)
         self._framer.stop()
         self._framer.discard()
         self.setTimeout(None)  # type: ignore[no-untyped-call]
         if self._paused:
             self._paused.clear()
-            if self.transport is not None and not self._peer_finished:
-                # While output is flushed, what still comes is read and dropped, so
-                # that the peer's end is seen.
+            if self._life.state is not State.CLOSED and self.transport is not None:
+                # What still comes is read and dropped, so that the peer's end is
+                # seen; TLS needs to read to close.
                 self._transport.resumeProducing()
 
     def _gone(self) -> None:
@@ -799,4 +828,4 @@ class AsyncChat(Protocol, TimeoutMixin):
             f"{self._output.size} queued bytes not sent"
         )
         self._life.detail = f"{self._life.detail}; {cut}" if self._life.detail else cut
-        self._abort()
+        self._abort(*self._blame)

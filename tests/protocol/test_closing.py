@@ -389,3 +389,39 @@ def test_a_callback_that_nothing_waits_for_cannot_be_a_coroutine(name: str) -> N
 
     with pytest.raises(TypeError, match=rf"Hasty\.{name}\(\) can't be a coroutine"):
         type("Hasty", (Chat,), {name: callback})
+
+
+@pytest.mark.parametrize("close", [Chat.close, Chat.close_when_done])
+def test_an_error_behind_a_close_is_only_logged_while_output_is_flushed_too(
+    close: Any, logged_failures: Any
+) -> None:
+    def close_and_fail(chat: Chat) -> None:
+        close(chat)
+        raise ZeroDivisionError
+
+    chat, wire = connected(found=close_and_fail)
+    wire.fill()
+    chat.push(b"x")
+    chat.dataReceived(b"QUIT\n")
+    assert ("error",) not in chat.events
+    assert "after its connection was closed" in logged_failures()[0]
+    wire.lose()
+    assert chat.close_reason == "handler"
+
+
+def test_a_terminator_set_by_a_timer_judges_what_was_held_back() -> None:
+    chat, wire = connected(b"\r\n")
+    chat.dataReceived(b"ab\r")
+    assert chat.events[-1] == ("data", b"ab")
+    chat.set_terminator(1)
+    chat.clock.advance(0)
+    assert chat.events[-2:] == [("data", b"ab\r"), ("found",)]
+    wire.lose()
+
+
+def test_input_put_back_by_a_timer_is_delivered() -> None:
+    chat, wire = connected()
+    chat.ac_in_buffer = b"one\ntwo\n"
+    chat.clock.advance(0)
+    assert chat.messages == [b"one", b"two"]
+    wire.lose()

@@ -15,6 +15,7 @@ import trustme
 from support import Chat, Link, SocketLink, turns, until
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 
@@ -187,6 +188,33 @@ async def test_a_client_is_a_chat_too() -> None:
         client.push_with_producer([b"x" * 10_000] * 10)
         assert await client.closed() == "peer"
     assert client.events == [("connect",), ("data", b"x" * 100_000), ("close",)]
+
+
+@pytest.mark.parametrize("transport", ["tcp", "unix", "tls"])
+async def test_a_peer_that_is_still_sending_gets_the_whole_answer_and_an_orderly_end(
+    transport: str, link: Links
+) -> None:
+    chat = LiveChat(found=lambda chat: (chat.push(b"x" * 200_000), chat.close_when_done()))
+    between = link(transport, chat)
+    await between.open()
+    between.send(b"line\n" + b"more" * 2_500_000)
+    await until(lambda: between.ended)
+    assert len(between.received) == 200_000
+    assert isinstance(between, SocketLink)
+    assert between.peer.reason.check(ConnectionDone)
+    assert await chat.closed() == "handler"
+    assert chat.messages == [b"line"]
+
+
+async def test_a_peer_that_never_stops_sending_is_cut_after_close_timeout(link: Links) -> None:
+    chat = LiveChat(found=lambda chat: chat.close_when_done())
+    chat.close_timeout = 0.2
+    between = link("tcp", chat)
+    await between.open()
+    between.pause()
+    between.send(b"line\n" + b"more" * 2_500_000)
+    assert await chat.closed() == "handler"
+    assert "cut after 0.2 s" in chat.close_detail
 
 
 # -- TLS: a pause must not hold up the handshake ----------------------------------------
