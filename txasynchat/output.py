@@ -105,6 +105,12 @@ class Output:
         ):
             self.write()
 
+    def uncork(self) -> None:
+        """Write what was queued while small pushes waited for each other."""
+        self.corked = False
+        if self._outbox:
+            self.write()
+
     def attach(self, transport: Any) -> None:
         """Write to `transport` from now on."""
         self._transport = transport

@@ -556,7 +556,8 @@ class AsyncChat(Protocol, TimeoutMixin):
             return  # what a peer sent behind its QUIT is not executed
         if self._shaking_hands:
             self.handshakeCompleted()  # a wrapper in between may not have passed it on
-        self._touch()
+        if self.idle_timeout is not None or self.timeOut is not None:
+            self._touch()
         size = self.ac_in_buffer_size
         if len(data) <= size:
             self._framer.feed(data)
@@ -576,7 +577,8 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._peer_finished = True
         if self._life.state is State.CLOSING:
             self._transport.loseConnection()
-        self._close_if_all_done()
+        else:
+            self._close_if_all_done()
 
     def writeConnectionLost(self) -> None:
         """The peer reads no more: nothing can be answered. ``IHalfCloseableProtocol``."""
@@ -607,11 +609,12 @@ class AsyncChat(Protocol, TimeoutMixin):
             while not self._deliver_until_error():
                 pass
         finally:
-            self._delivering = self._output.corked = False
-        self._output.write()
+            self._delivering = False
+            self._output.uncork()
         if getattr(self.transport, "disconnecting", False):
             self.close()  # the handler closed the transport: over TLS that takes both
-        self._close_if_all_done()
+        if self._peer_finished:
+            self._close_if_all_done()
 
     def _deliver_soon(self) -> None:
         # A terminator, or input, that came from outside of a callback: what waits
@@ -620,8 +623,10 @@ class AsyncChat(Protocol, TimeoutMixin):
             self.callLater(0, self._deliver)  # type: ignore[no-untyped-call]
 
     def _deliver_until_error(self) -> bool:
-        own = type(self).get_terminator is AsyncChat.get_terminator
-        ask = None if own and "get_terminator" not in self.__dict__ else self._ask_terminator
+        # Overridden on the class or on the instance. (A look into __dict__ would
+        # make the interpreter's calls of this instance's methods slower for good.)
+        own = getattr(self.get_terminator, "__func__", None) is AsyncChat.get_terminator
+        ask = None if own else self._ask_terminator
         try:
             self._framer.deliver(self, self.max_message_length, self._settle, ask)
         except Exception:
@@ -806,7 +811,7 @@ class AsyncChat(Protocol, TimeoutMixin):
             each.callback(reason)
 
     def _close_if_all_done(self) -> None:
-        if self._peer_finished and self.is_open and not self._paused and not self._framer.pending:
+        if self.is_open and not self._paused and not self._framer.pending:
             self._finish(CloseReason.PEER, "it finished sending")
 
     def _set_close_timer(self, seconds: float | None) -> None:
