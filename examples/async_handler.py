@@ -76,7 +76,7 @@ class Worker(AsyncChat):
 
 
 async def main(reactor: Any, listen: str) -> None:
-    endpoint: Any = serverFromString(reactor, listen)  # type: ignore[no-untyped-call]
+    endpoint: Any = serverFromString(reactor, listen)
     port = await endpoint.listen(AsyncChatFactory(Worker, reactor))
     at = port.getHost()
     print("listening on", f"{at.host}:{at.port}" if hasattr(at, "port") else at, flush=True)

@@ -54,21 +54,22 @@ class Guest(AsyncChat):
             self.push(b"* That name is taken. What is yours?\r\n")
         else:
             self.name = name
-            self.room.names.add(name)
             self.room.tell(b"* " + name + b" joined")
 
     def handle_close(self) -> None:
         if self.name:
-            self.room.names.remove(self.name)
             self.room.tell(b"* " + self.name + b" left")
 
 
-class Room(AsyncChatFactory):
-    """Everybody who is connected, and the names that are taken."""
+class Room(AsyncChatFactory[Guest]):
+    """Everybody who is connected, and so the names that are taken."""
 
     def __init__(self) -> None:
         super().__init__(Guest, self, max_connections=1000)
-        self.names: set[bytes] = set()
+
+    @property
+    def names(self) -> set[bytes]:
+        return {guest.name for guest in self.connections}
 
     def tell(self, line: bytes, but: Guest | None = None) -> None:
         self.broadcast(line + b"\r\n", but)
@@ -79,7 +80,7 @@ class Room(AsyncChatFactory):
 
 
 async def main(reactor: Any, listen: str) -> None:
-    endpoint: Any = serverFromString(reactor, listen)  # type: ignore[no-untyped-call]
+    endpoint: Any = serverFromString(reactor, listen)
     port = await endpoint.listen(Room())
     at = port.getHost()
     print("listening on", f"{at.host}:{at.port}" if hasattr(at, "port") else at, flush=True)

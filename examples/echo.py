@@ -22,7 +22,7 @@ from txasynchat.echo import EchoHandler
 
 
 async def main(reactor: Any, listen: str) -> None:
-    endpoint: Any = serverFromString(reactor, listen)  # type: ignore[no-untyped-call]
+    endpoint: Any = serverFromString(reactor, listen)
     port = await endpoint.listen(Factory.forProtocol(EchoHandler))
     at = port.getHost()
     print("listening on", f"{at.host}:{at.port}" if hasattr(at, "port") else at, flush=True)

@@ -57,6 +57,9 @@ class HTTPHandler(AsyncChat):
     def handle_message_too_long(self) -> None:
         self.refuse(431, f"the headers are longer than {self.max_message_length} bytes")
 
+    def handle_timeout(self) -> None:
+        self.refuse(408, f"nothing came for {self.idle_timeout} seconds")
+
     def handle_head(self, head: bytes) -> None:
         self.method, target, headers = parse_head(head)
         if self.method in ("GET", "HEAD"):
@@ -122,7 +125,7 @@ def body_length(headers: dict[str, str]) -> int:
 
 
 async def main(reactor: Any, listen: str) -> None:
-    endpoint: Any = serverFromString(reactor, listen)  # type: ignore[no-untyped-call]
+    endpoint: Any = serverFromString(reactor, listen)
     port = await endpoint.listen(Factory.forProtocol(HTTPHandler))
     at = port.getHost()
     print("listening on", f"{at.host}:{at.port}" if hasattr(at, "port") else at, flush=True)

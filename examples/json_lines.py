@@ -25,7 +25,6 @@ class JSONLines(AsyncChat):
     # A line may have any size: it is kept in memory, but whoever writes to our
     # standard input started us. On a network, keep a limit.
     max_message_length = None
-    left_over = b""
 
     def handle_connect(self) -> None:
         self.set_terminator(b"\n")
@@ -41,9 +40,6 @@ class JSONLines(AsyncChat):
             response = json.dumps({"error": str(error)})
         self.push(response.encode("ascii") + b"\n")
 
-    def handle_close(self) -> None:
-        self.left_over = self._get_data()
-
 
 def answer(request: Any) -> Any:
     match request:
@@ -56,10 +52,10 @@ def answer(request: Any) -> Any:
 
 async def main(reactor: Any) -> None:
     chat = JSONLines()
-    StandardIO(chat, reactor=reactor)  # type: ignore[no-untyped-call]
+    StandardIO(chat, reactor=reactor)
     # At the end of the input AsyncChat closes by itself, behind the last response.
     await chat.closed()
-    if chat.left_over:
+    if chat.incoming:
         raise SystemExit("json_lines: the last line has no newline and was not answered")
 
 

@@ -11,14 +11,14 @@ import gc
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
-import pytest_twisted
+import pytest_twisted  # type: ignore[import-untyped]
 from hypothesis import HealthCheck, settings
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 
 DEADLINE = 30
 SLOW_DEADLINE = 150
@@ -97,12 +97,13 @@ def logged_failures() -> Iterator[Callable[[], list[str]]]:
         events.clear()
         return taken
 
-    globalLogPublisher.addObserver(observe)
+    observer = cast(ILogObserver, observe)  # which mypy sees in classes only
+    globalLogPublisher.addObserver(observer)
     try:
         yield take
         left = take()
     finally:
-        globalLogPublisher.removeObserver(observe)
+        globalLogPublisher.removeObserver(observer)
     assert not left, "logged as errors:\n" + "\n".join(left)
 
 

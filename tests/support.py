@@ -59,7 +59,7 @@ class Chat(AsyncChat):
 
     def __init__(self, terminator: Terminator = b"\n", **does: Any) -> None:
         self.clock = Clock()
-        self.callLater = self.clock.callLater
+        self.callLater = self.clock.callLater  # type: ignore[method-assign, assignment]
         self.calls = Calls()
         self.does = does
         self.set_terminator(terminator)
@@ -129,11 +129,11 @@ class Wire(StringTransport):
     aborted = False
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def value(self) -> bytes:
         """What was written."""
-        written: bytes = super().value()
+        written: bytes = super().value()  # type: ignore[no-untyped-call]
         return written
 
     def connect(self, chat: AsyncChat) -> Wire:
@@ -153,7 +153,7 @@ class Wire(StringTransport):
 
     def abortConnection(self) -> None:
         self.aborted = True
-        super().abortConnection()
+        super().abortConnection()  # type: ignore[no-untyped-call]
 
     def lose(self, reason: Exception | None = None) -> None:
         """The connection is gone."""
@@ -273,7 +273,7 @@ class MemoryLink(Link):
         from twisted.internet import reactor
 
         self._gone = True
-        reactor.callLater(0, self.wire.lose)  # type: ignore[attr-defined]
+        reactor.callLater(0, self.wire.lose)
 
     @property
     def received(self) -> bytes:
@@ -298,7 +298,7 @@ class MemoryLink(Link):
         self.wire.write = write  # type: ignore[method-assign]
 
     def resume(self) -> None:
-        self.wire.write = self.wire.io.write  # type: ignore[method-assign, assignment]
+        self.wire.write = self.wire.io.write  # type: ignore[method-assign]
         if self.wire.producer is not None:
             self.wire.empty()
 
@@ -340,7 +340,7 @@ class SocketLink(Link):
         self.port: Any = None
 
     async def open(self) -> None:
-        factory = Factory.forProtocol(lambda: self.chat)  # type: ignore[arg-type]
+        factory = Factory.forProtocol(lambda: self.chat)
         factory.noisy = False
         self.port = await self._server().listen(factory)
         await connectProtocol(self._client(), self.peer)

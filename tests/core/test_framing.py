@@ -62,9 +62,7 @@ def test_a_falsy_terminator_collects_everything(terminator: Terminator) -> None:
 
 def test_a_number_counts_bytes_then_becomes_zero_before_the_message_ends() -> None:
     seen: list[Terminator] = []
-    events, framer = frame(
-        3, b"ab", b"cdef", on_found=lambda framer: seen.append(framer.terminator)
-    )
+    events, _ = frame(3, b"ab", b"cdef", on_found=lambda framer: seen.append(framer.terminator))
     assert events == [data(b"abc"), FOUND, data(b"def")]
     assert seen == [0]
 
@@ -87,7 +85,7 @@ def test_what_may_begin_the_terminator_is_held_back_and_nothing_more() -> None:
 
 
 def test_held_back_bytes_are_handed_over_once_they_cannot_be_the_terminator() -> None:
-    events, framer = frame(b"abac", b"xxaba", b"b", b"ac!")
+    events, _ = frame(b"abac", b"xxaba", b"b", b"ac!")
     assert events == [data(b"xxab"), FOUND, data(b"!")]
 
 
@@ -98,13 +96,13 @@ def test_of_a_tuple_the_terminator_that_ends_first_wins() -> None:
 
 
 def test_of_two_that_end_together_the_longer_wins() -> None:
-    events, framer = frame((b"\n", b"\r\n"), b"one\r\ntwo\n")
+    events, _ = frame((b"\n", b"\r\n"), b"one\r\ntwo\n")
     assert events == [data(b"one"), FOUND, data(b"two"), FOUND]
     assert frame((b"\n", b"\r\n"), b"one\r", b"\n")[1].matched == b"\r\n"
 
 
 def test_a_regex_ends_a_message_with_the_first_byte_with_which_it_matches() -> None:
-    events, framer = frame(re.compile(rb"a(b|bcd)?"), b"xabcd")
+    events, _ = frame(re.compile(rb"a(b|bcd)?"), b"xabcd")
     assert events == [data(b"x"), FOUND, data(b"bcd")]
 
 

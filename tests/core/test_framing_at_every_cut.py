@@ -126,14 +126,18 @@ def test_any_handler_sees_the_same_calls_at_every_cut(
     assert play(terminator, cuts(stream, places), actions, limit) == byte_by_byte
 
 
+def always(answer: Terminator) -> Callable[[], Terminator]:
+    return lambda: answer
+
+
 @settings(max_examples=300)
 @given(st.sampled_from(SEARCHED), STREAMS, st.integers(1, 8))
 def test_an_overridden_get_terminator_sees_the_same_at_every_cut(
     terminator: Terminator, stream: bytes, size: int
 ) -> None:
-    for answer in (terminator, size):
-        whole = play(None, [stream] if stream else [], ask=lambda answer=answer: answer)
-        single = play(None, cuts(stream, range(len(stream))), ask=lambda answer=answer: answer)
+    for ask in (always(terminator), always(size)):
+        whole = play(None, [stream] if stream else [], ask=ask)
+        single = play(None, cuts(stream, range(len(stream))), ask=ask)
         assert whole[:2] == single[:2]
 
 

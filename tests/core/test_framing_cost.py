@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 import pytest
 
@@ -66,15 +66,18 @@ class Counted(bytes):
         Work.copied += len(other) + len(self)
         return Counted(bytes(other) + bytes(self))
 
-    def __add__(self, other: bytes) -> bytes:
+    def __add__(self, other: Any) -> bytes:
         Work.copied += len(other) + len(self)
         return Counted(bytes(self) + bytes(other))
+
+
+_Held = TypeVar("_Held", bound="Held")
 
 
 class Held(bytearray):
     """What is held back, counting as well."""
 
-    def __iadd__(self, other: Any) -> Held:  # type: ignore[misc, override]
+    def __iadd__(self: _Held, other: Any) -> _Held:  # type: ignore[misc]
         Work.copied += len(other)
         self.extend(other)
         return self

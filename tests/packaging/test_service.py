@@ -35,7 +35,8 @@ not_a_class = 5
 def command(tool: str) -> list[str]:
     """How to run a tool of Twisted's with the interpreter of the tests."""
     if tool == "twistd":
-        return [sys.executable, "-m", "twisted.scripts.twistd"][:1] + [
+        return [
+            sys.executable,
             "-c",
             "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()",
             "--nodaemon",

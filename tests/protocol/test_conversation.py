@@ -28,7 +28,7 @@ def test_it_provides_twisteds_interfaces() -> None:
 
 
 def test_it_is_made_by_a_plain_factory() -> None:
-    chat = Factory.forProtocol(EchoHandler).buildProtocol(None)  # type: ignore[arg-type]
+    chat = Factory.forProtocol(EchoHandler).buildProtocol(None)
     assert isinstance(chat, EchoHandler)
 
 
@@ -151,13 +151,15 @@ def test_a_get_terminator_on_the_instance_is_asked() -> None:
 def test_a_callback_replaced_on_the_instance_in_the_middle_of_a_chunk_is_used() -> None:
     chat, _ = connected()
     seen: list[str] = []
-    first, second = (lambda: seen.append("first")), (lambda: seen.append("second"))
 
-    def found() -> None:
-        first()
+    def second() -> None:
+        seen.append("second")
+
+    def first() -> None:
+        seen.append("first")
         chat.found_terminator = second  # type: ignore[method-assign]
 
-    chat.found_terminator = found  # type: ignore[method-assign]
+    chat.found_terminator = first  # type: ignore[method-assign]
     chat.dataReceived(b"\n\n\n")
     assert seen == ["first", "second", "second"]
 
@@ -185,7 +187,7 @@ def test_no_more_than_ac_out_buffer_size_is_written_at_once() -> None:
     chat, wire = connected()
     chat.ac_out_buffer_size = 4
     written: list[bytes] = []
-    wire.write = written.append  # type: ignore[method-assign, assignment]
+    wire.write = written.append  # type: ignore[method-assign]
     chat.push(b"abcdefghij")
     assert written == [b"abcd", b"efgh", b"ij"]
 
@@ -193,7 +195,7 @@ def test_no_more_than_ac_out_buffer_size_is_written_at_once() -> None:
 def test_replies_to_one_chunk_are_written_as_one() -> None:
     chat, wire = connected(found=lambda chat: chat.push(b"ok\n"))
     written: list[bytes] = []
-    wire.write = written.append  # type: ignore[method-assign, assignment]
+    wire.write = written.append  # type: ignore[method-assign]
     chat.dataReceived(b"a\nb\nc\n")
     assert written == [b"ok\nok\nok\n"]
 

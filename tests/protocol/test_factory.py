@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import pytest
 from support import Chat, Wire
@@ -16,7 +16,10 @@ class Guest(AsyncChat):
         self.colour = colour
 
 
-def make(factory: AsyncChatFactory) -> tuple[Any, Wire]:
+_Handler = TypeVar("_Handler", bound=AsyncChat)
+
+
+def make(factory: AsyncChatFactory[_Handler]) -> tuple[_Handler, Wire]:
     chat = factory.buildProtocol(None)
     assert chat is not None
     return chat, Wire().connect(chat)

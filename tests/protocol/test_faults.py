@@ -25,7 +25,7 @@ def test_a_callback_that_raises_ends_its_connection_once_its_output_is_sent(
         chat.push(b"accepted")
         fault()
 
-    chat, wire = connected(**{callback: push_and_fail})
+    chat, wire = connected(b"\n", **{callback: push_and_fail})
     other, other_wire = connected()
     chat.dataReceived(b"one\ntwo\n")
     other.dataReceived(b"one\n")
@@ -42,7 +42,7 @@ def test_a_callback_that_raises_ends_its_connection_once_its_output_is_sent(
 
 @pytest.mark.parametrize("callback", ["collect", "found"])
 def test_a_handler_that_does_not_close_on_errors_goes_on(callback: str) -> None:
-    chat, wire = connected(**{callback: fault}, error=lambda chat: chat.push(b"sorry "))
+    chat, wire = connected(b"\n", **{callback: fault}, error=lambda chat: chat.push(b"sorry "))
     chat.dataReceived(b"one\ntwo\n")
     assert chat.messages == [b"one", b"two"]
     assert wire.value() == b"sorry sorry "

@@ -77,7 +77,7 @@ def make_body(data: bytes) -> Any:
     from twisted.web.client import FileBodyProducer
 
     steps: list[Callable[[], object]] = []
-    body = FileBodyProducer(BytesIO(data), Cooperator(scheduler=steps.append))
+    body = FileBodyProducer(BytesIO(data), Cooperator(scheduler=steps.append))  # type: ignore[arg-type]
     return body, steps
 
 
@@ -354,7 +354,7 @@ def test_an_endless_producer_to_a_full_transport_is_asked_once_per_write() -> No
 def test_a_push_producer_asked_by_the_write_that_fills_the_transport_is_resumed() -> None:
     chat, wire = connected()
     producer = PushProducer()
-    write = wire.write
+    write: Callable[[bytes], object] = wire.write
 
     def write_and_fill(data: bytes) -> None:
         write(data)
@@ -532,7 +532,8 @@ class Steps:
     def __init__(self) -> None:
         self.steps: list[Callable[[], object]] = []
         self.cooperate = Cooperator(
-            scheduler=self.steps.append, terminationPredicateFactory=lambda: lambda: True
+            scheduler=self.steps.append,  # type: ignore[arg-type]
+            terminationPredicateFactory=lambda: lambda: True,
         ).cooperate
 
     def take(self, most: int = 1000) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_twisted
+import pytest_twisted  # type: ignore[import-untyped]
 import trustme
 from support import Link, MemoryLink, SocketLink
 

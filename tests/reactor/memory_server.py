@@ -67,7 +67,7 @@ class Server(AsyncChat):
 
 async def serve(reactor: Any) -> None:
     """Listen, say where, and stay."""
-    endpoint = serverFromString(reactor, sys.argv[1])  # type: ignore[no-untyped-call]
+    endpoint = serverFromString(reactor, sys.argv[1])
     port = await endpoint.listen(Factory.forProtocol(Server))
     print(getattr(port.getHost(), "port", 0), flush=True)
     await Deferred()
