@@ -1,5 +1,6 @@
 """Sphinx configuration. The build needs no network."""
 
+import re
 from importlib.metadata import version as _version
 
 project = "txasynchat"
@@ -18,5 +19,26 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 nitpicky = False
 
+smartquotes = False  # b"" stays b""
+
 html_theme = "furo"
 html_title = f"txasynchat {release}"
+
+
+def _readable(text):
+    # Interfaces by their names, not as zope.interface shows them.
+    if text is None:
+        return None
+    text = re.sub(r"<InterfaceClass (?:\w+\.)*(\w+)>", r"\1", text)
+    return re.sub(r"~(?:\w+\.)+(\w+)", r"\1", text)
+
+
+def _readable_signature(app, what, name, obj, options, signature, returns):
+    if signature is None:
+        return None
+    return _readable(signature), _readable(returns)
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("autodoc-process-signature", _readable_signature)

@@ -124,6 +124,7 @@ class Output:
         transport only sometimes.
         """
         transport, self._transport = self._transport, None
+        self._full = False
         if transport is not None:
             transport.unregisterProducer()
         self._abandon()

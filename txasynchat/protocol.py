@@ -86,7 +86,8 @@ class AsyncChat(Protocol, TimeoutMixin):
     The vocabulary is that of ``asynchat.async_chat`` in the documentation of
     Python 3.11. What is different follows from three rules:
 
-    * No callback comes after a close was decided, but one :meth:`handle_close`.
+    * No callback comes after a close was decided, but one :meth:`handle_close`
+      (and :meth:`handle_error` if accepted output then can't be sent).
     * An error in a callback ends this connection (:meth:`handle_error`) and
       touches no other.
     * Nothing grows without bound: see the attributes with ``max_`` and
@@ -218,8 +219,8 @@ class AsyncChat(Protocol, TimeoutMixin):
 
         The default logs it with the peer's address and closes the connection
         once what was pushed is sent. An override that does not close goes on
-        with the next message; after the error of a producer the connection is
-        closed in any case.
+        with the next message; after the error of a producer, or of an overridden
+        :meth:`get_terminator`, the connection is closed in any case.
         """
         self._log.failure(
             "{handler} failed, connection to {peer} ends", handler=self._name, peer=self._peer
@@ -240,7 +241,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         :meth:`collect_incoming_data` got as many bytes as allowed. The default
         logs that and cuts the connection. Where an override does not close, the
         rest of the message is dropped, without :meth:`found_terminator`; its
-        end is recognised. Or it sets another terminator, which judges the rest.
+        end is recognised. Or it sets a different terminator, which judges the rest.
         """
         self._log.error(
             "{handler}: message from {peer} is longer than {limit} bytes, connection is cut; "
@@ -264,7 +265,8 @@ class AsyncChat(Protocol, TimeoutMixin):
         :param max_match: for a regex without a longest match of its own: its
             longest, in bytes.
         :raise ValueError: a negative number; a regex that may match nothing, that
-            has no longest match, or whose match depends on the bytes around it.
+            has no longest match or one of over 256 bytes, or whose match depends on
+            the bytes around it.
         :raise TypeError: anything else.
         """
         if isinstance(terminator, str):
@@ -364,7 +366,11 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def close(self) -> None:
         """Close now: what the transport was given is still sent, what is queued
-        behind it is dropped. Called again, it does nothing."""
+        behind it is dropped. Called again, it does nothing.
+
+        Where the peer may still be sending, over TCP and UNIX, it sees the end of
+        our output first; what it sends until its own end is dropped.
+        """
         self._output.write()
         self._close(*self._blame)
 
@@ -422,9 +428,9 @@ class AsyncChat(Protocol, TimeoutMixin):
         return tuple(reason for reason in PauseReason if reason in self._paused)
 
     def drained(self) -> Deferred[None]:
-        """Fires when all that was pushed so far was given to the transport and it
-        has room for more. Fails with :exc:`ChatClosed` if the connection ends before,
-        or a producer broke."""
+        """Fires when nothing is queued any more, all having been given to the
+        transport, and it has room for more. Fails with :exc:`ChatClosed` if output
+        was dropped because the connection ended before, or a producer broke."""
         return self._output.drained()
 
     def closed(self) -> Deferred[CloseReason]:

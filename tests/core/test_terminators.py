@@ -72,8 +72,13 @@ def test_max_match_bounds_a_regex_that_has_no_longest_match(
 
 
 def test_max_match_shorter_than_any_match_is_refused() -> None:
-    with pytest.raises(ValueError, match="shorter than any match"):
+    with pytest.raises(ValueError, match="at least 3, its shortest match"):
         compile_terminator(re.compile(rb"abc+"), max_match=2)
+
+
+def test_max_match_beyond_what_is_searched_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most 256"):
+        compile_terminator(re.compile(rb"abc+"), max_match=257)
 
 
 def test_a_tuple_with_something_else_in_it_is_refused() -> None:

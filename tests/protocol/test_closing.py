@@ -360,6 +360,16 @@ def test_drained_fires_before_the_close_that_stands_behind_it() -> None:
     assert (len(fired), wire.disconnecting) == (1, True)
 
 
+def test_drained_fires_after_the_end_if_nothing_was_dropped() -> None:
+    chat, wire = connected()
+    chat.push(b"x")
+    wire.fill()
+    wire.lose()
+    fired: list[None] = []
+    chat.drained().addCallback(fired.append)
+    assert len(fired) == 1
+
+
 def test_drained_fails_when_a_close_drops_the_output() -> None:
     chat, wire = connected()
     wire.fill()

@@ -88,7 +88,8 @@ class Lifecycle:
     def on(self, event: Event, reason: CloseReason = CloseReason.HANDLER, detail: str = "") -> bool:
         """Move on.
 
-        :param reason: who ended it, if this event does and nothing did before.
+        :param reason: who ended it, if this event does and nothing did before;
+            that of ``FAIL`` takes the place of an earlier one.
         :param detail: the same for people.
         :return: whether `event` changed the state.
         """

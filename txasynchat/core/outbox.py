@@ -216,7 +216,7 @@ class Outbox:
             self.settle(data, encoding)
 
     def settle(self, data: object, encoding: str | None = None) -> None:
-        """Take what the first producer produced: its next bytes, or b"" for its end.
+        """Take what the first producer produced: its next bytes, or ``b""`` for its end.
 
         :raise TypeError: if it is not bytes.
         """

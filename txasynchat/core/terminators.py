@@ -9,7 +9,7 @@ compiled once into a :class:`Matcher`. It promises:
   bytes at the end that still can, and no more;
 * each byte is looked at a bounded number of times, however small the chunks
   and however long or self-similar the terminator. Only a regex may cost more
-  per byte, in proportion to the size of its pattern; it never backtracks.
+  per byte, the more the larger its pattern; the search never backtracks.
 
 Two means work together. Where a chunk has no match begun, a search in C jumps
 to the next candidate: a byte string, or a byte with which a match may begin.
@@ -202,9 +202,10 @@ def _matcher_of_pattern(pattern: re.Pattern[Any], max_match: int | None) -> Matc
         raise TypeError(f"a terminator's regex is compiled from bytes: rb{pattern.pattern!r}")
     shape = _Shape(pattern)
     if max_match is not None:
-        if max_match < shape.shortest:
+        if not shape.shortest <= max_match <= _MOST_POSITIONS:
             raise ValueError(
-                f"max_match={max_match} is shorter than any match of {pattern.pattern!r}"
+                f"max_match={max_match} for {pattern.pattern!r}: it is at least {shape.shortest}, "
+                f"its shortest match, and at most {_MOST_POSITIONS}"
             )
         shape.longest = min(shape.longest, max_match)
     if shape.longest > _MOST_POSITIONS:
