@@ -40,7 +40,7 @@ def test_every_module_lists_its_public_names(name: str) -> None:
         assert getattr(module, public) is not None
     if not hasattr(module, "__path__"):
         unlisted = defined_in(module) - set(module.__all__)
-        internal = {"TRANSITIONS", "is_streaming", "stop_producer"}
+        internal = {"TRANSITIONS", "as_deferred", "is_streaming", "stop_producer"}
         assert unlisted <= internal, "name it in __all__, or begin it with _"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
@@ -198,14 +198,17 @@ class Output:
         owner, progress = self._owner, False
         while not self._full and self._awaited is None and self._transport is not None:
             data = self._outbox.take(owner.ac_out_buffer_size, owner.text_encoding)
+            awaited = self._outbox.awaited
+            if self._transport is None:  # a producer that was asked has closed it
+                self._cancel_orphan()
+                break
             if data:
-                if self._transport is None:
-                    break  # a producer that was asked has closed the connection
                 self._transport.write(data)
                 progress = True
-            elif self._outbox.awaited is not None:
-                self._wait_for(self._outbox.awaited)
-            else:
+            if awaited is not None:
+                self._wait_for(awaited)
+            elif not data:
+                self._cancel_orphan()
                 break
         return progress
 
@@ -229,6 +232,17 @@ class Output:
 
         awaited.addBoth(produced)
 
+    def _cancel_orphan(self) -> None:
+        orphan, self._outbox.orphan = self._outbox.orphan, None
+        if orphan is not None:
+            cancelled = as_deferred(orphan)
+            cancelled.addErrback(self._orphan_failed)
+            cancelled.cancel()
+
+    def _orphan_failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._log.failure("a producer failed while it was stopped", failure)
+
     def _fail(self, failure: Failure) -> None:
         self._abandon()
         self._owner.output_failed(failure)
@@ -238,21 +252,23 @@ class Output:
     def pauseProducing(self) -> None:
         """The transport is full."""
         self._full = True
-        source = self._source()
-        if source is not None:
-            source.pause()
+        self._tell_source(ProducerDrain.pause)
 
     def resumeProducing(self) -> None:
         """The transport has room."""
         self._full = False
-        source = self._source()
-        if source is not None:
-            source.resume()
-        self.write(progress=True)
+        if self._tell_source(ProducerDrain.resume):
+            self.write(progress=True)
 
     def stopProducing(self) -> None:
-        """The transport is gone; its connectionLost() does what is to do."""
+        """The transport is gone. It calls its protocol's connectionLost() as well."""
 
-    def _source(self) -> ProducerDrain | None:
+    def _tell_source(self, tell: Callable[[ProducerDrain], None]) -> bool:
         queue = self._outbox.queue
-        return queue[0] if queue and isinstance(queue[0], ProducerDrain) else None
+        if queue and isinstance(queue[0], ProducerDrain):
+            try:
+                tell(queue[0])
+            except Exception:
+                self._fail(Failure())
+                return False
+        return True

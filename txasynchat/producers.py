@@ -20,13 +20,13 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer, IPullProducer, IPushProducer
-from twisted.internet.task import CooperativeTask, cooperate
+from twisted.internet.task import CooperativeTask, TaskStopped, cooperate
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes
 
-__all__ = ("ProducerDrain", "ProducerSender", "as_deferred", "as_producer")
+__all__ = ("ProducerDrain", "ProducerSender", "as_producer")
 
 
 class _Consumer(Protocol):
@@ -180,7 +180,11 @@ class _FileProducer:
 
 @implementer(IPushProducer)
 class _StartsWhenResumed:
-    """An ``IBodyProducer`` as a push producer."""
+    """An ``IBodyProducer`` as a push producer.
+
+    One that was never started is not stopped either: its interface has no word
+    for that, and Twisted's own fail.
+    """
 
     def __init__(self, body: Any, drain: ProducerDrain) -> None:
         self._body = body
@@ -392,7 +396,11 @@ class ProducerSender:
         def ended(result: Any) -> Any:
             self._task = None
             consumer.unregisterProducer()
-            return result if isinstance(result, Failure) else None
+            if not isinstance(result, Failure):
+                return None
+            if not result.check(TaskStopped):  # then it was told by who stopped it
+                stop_producer(self._producer)
+            return result
 
         try:
             consumer.registerProducer(self, True)

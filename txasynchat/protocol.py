@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     INegotiated,
     IPushProducer,
+    ISSLTransport,
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
@@ -49,8 +50,6 @@ _NEVER_WAITED_FOR = (
     "handle_timeout",
 )
 
-_DECIDED = (State.FLUSHING, State.CLOSING, State.CLOSED)
-
 _Chat = TypeVar("_Chat", bound="AsyncChat")
 
 
@@ -72,7 +71,8 @@ def _in_words(error: BaseException | None) -> str:
 
 def _can_linger(transport: Any) -> bool:
     # A TLS transport says that it is a TCP transport as well, but can't close one half.
-    return ITCPTransport.providedBy(transport) and not INegotiated.providedBy(transport)
+    tls = INegotiated.providedBy(transport) or ISSLTransport.providedBy(transport)
+    return ITCPTransport.providedBy(transport) and not tls
 
 
 @implementer(IPushProducer, IConsumer, IHalfCloseableProtocol, IHandshakeListener)
@@ -159,11 +159,17 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in _NEVER_WAITED_FOR:
-            if iscoroutinefunction(getattr(cls, name)):
+        for name in (*_NEVER_WAITED_FOR, "found_terminator", "handle_connect"):
+            callback = getattr(cls, name)
+            if name in _NEVER_WAITED_FOR and iscoroutinefunction(callback):
                 raise TypeError(
                     f"{cls.__name__}.{name}() can't be a coroutine function: nothing would wait "
                     "for it. Only found_terminator() and handle_connect() can"
+                )
+            if isgeneratorfunction(callback) or isasyncgenfunction(callback):
+                raise TypeError(
+                    f"{cls.__name__}.{name}() has a yield, so calling it would do nothing; "
+                    "@inlineCallbacks, or async def and await, make a callback that waits"
                 )
 
     # State is made here so that a handler which forgets super().__init__() works.
@@ -344,18 +350,19 @@ class AsyncChat(Protocol, TimeoutMixin):
             is told to stop.
         """
         streaming = is_streaming(producer)
-        if streaming is None:
-            self._send_from(as_producer(producer, self.ac_out_buffer_size))
+        if streaming is not None:
+            self._send_registered(producer, streaming)
         else:
-            self._send_from(self._drain_of(producer, streaming))
+            source = as_producer(producer, self.ac_out_buffer_size)
+            self._accept(source)
+            self._output.push(source)
 
-    def _send_from(self, source: MoreProducer) -> None:
+    def _accept(self, source: MoreProducer) -> None:
         try:
             self._check_can_send("push_with_producer()")
         except ChatClosed:
             stop_producer(source)
             raise
-        self._output.push(source)
 
     def close_when_done(self) -> None:
         """Close once all that was pushed is sent; deliver no more input.
@@ -504,13 +511,14 @@ class AsyncChat(Protocol, TimeoutMixin):
             ``IPullProducer``. On a closed connection it is told to stop.
         """
         with suppress(ChatClosed):
-            self._send_from(self._drain_of(producer, streaming))
+            self._send_registered(producer, streaming)
 
-    def _drain_of(self, producer: Any, streaming: bool) -> ProducerDrain:
+    def _send_registered(self, producer: Any, streaming: bool) -> None:
         drain = ProducerDrain()
         drain.registerProducer(producer, streaming)
+        self._accept(drain)
         self._registered.append(drain)
-        return drain
+        self._output.push(drain)
 
     def unregisterProducer(self) -> None:
         """The registered producer whose turn it is has no more. ``IConsumer``."""
@@ -531,6 +539,7 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     @property
     def _transport(self) -> Any:
+        # Twisted types it as an ITransport, which lacks most of what transports do.
         return self.transport
 
     def makeConnection(self, transport: Any) -> None:
@@ -548,6 +557,7 @@ class AsyncChat(Protocol, TimeoutMixin):
                 super().makeConnection(transport)  # type: ignore[no-untyped-call]
             except Exception:
                 self._failed()
+            self._deliver_soon()
 
     def connectionMade(self) -> None:
         """Calls :meth:`handle_connect`."""
@@ -619,13 +629,14 @@ class AsyncChat(Protocol, TimeoutMixin):
             self._output.uncork()
         if getattr(self.transport, "disconnecting", False):
             self.close()  # the handler closed the transport: over TLS that takes both
-        if self._peer_finished:
-            self._close_if_all_done()
+        self._close_if_all_done()
 
     def _deliver_soon(self) -> None:
         # A terminator, or input, that came from outside of a callback: what waits
         # for it must not wait for the peer as well.
-        if not self._delivering and self.is_open and self._framer.pending:
+        if self._delivering or self._paused or not self.is_open:
+            return
+        if self._framer.pending:
             self.callLater(0, self._deliver)  # type: ignore[no-untyped-call]
 
     def _deliver_until_error(self) -> bool:
@@ -674,12 +685,12 @@ class AsyncChat(Protocol, TimeoutMixin):
             self._raise_to_handler(outcome)
         self._resume(PauseReason.HANDLER_BUSY)
 
-    def _raise_to_handler(self, failure: Failure, too_late: tuple[State, ...] = _DECIDED) -> None:
+    def _raise_to_handler(self, failure: Failure) -> None:
         # Whatever a Deferred failed with, asyncio's CancelledError too, is an error here.
         try:
             failure.raiseException()
         except BaseException:
-            self._failed(too_late)
+            self._failed()
 
     # -- Told by the output --------------------------------------------------------------------
 
@@ -701,8 +712,14 @@ class AsyncChat(Protocol, TimeoutMixin):
     def output_failed(self, failure: Failure) -> None:
         """A producer broke; it and what was queued behind it was dropped."""
         self._registered.clear()
-        self._raise_to_handler(failure, (State.CLOSING, State.CLOSED))
-        if self._life.on(Event.FAIL, CloseReason.ERROR, _in_words(failure.value)):
+        words = _in_words(failure.value)
+        if self._life.state is State.FLUSHING:
+            self._life.on(Event.FAIL, CloseReason.ERROR, words)
+        try:
+            failure.raiseException()
+        except BaseException:
+            self._call_handle_error()
+        if self._life.on(Event.FAIL, CloseReason.ERROR, words):
             self._stop_input()
             self._output.push(None)
 
@@ -744,14 +761,16 @@ class AsyncChat(Protocol, TimeoutMixin):
         elif self.timeOut is not None:
             self.resetTimeout()  # type: ignore[no-untyped-call]
 
-    def _failed(self, too_late: tuple[State, ...] = _DECIDED) -> None:
-        # Called while an exception is handled. Once a close was decided there are no
-        # callbacks; but that accepted output can't be sent the handler must hear.
-        if self._life.state in too_late:
+    def _failed(self) -> None:
+        # Called while an exception of a callback is handled.
+        if self._life.reason is not None:  # a close was decided: no more callbacks
             self._log.failure(
                 "{handler} failed after its connection was closed", handler=self._name
             )
-            return
+        else:
+            self._call_handle_error()
+
+    def _call_handle_error(self) -> None:
         with self._blaming(CloseReason.ERROR, _in_words(sys.exc_info()[1])):
             try:
                 self.handle_error()
@@ -798,6 +817,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._output.detach()
 
     def _stop_input(self) -> None:
+        # What a paused transport has not read may be more input, as is what is left.
         self._lingers = self._lingers or bool(self._paused or self._framer.pending)
         self._framer.stop()
         self._framer.discard()
@@ -817,7 +837,9 @@ class AsyncChat(Protocol, TimeoutMixin):
             each.callback(reason)
 
     def _close_if_all_done(self) -> None:
-        if self.is_open and not self._paused and not self._framer.pending:
+        if not self._peer_finished or self._paused or not self.is_open:
+            return
+        if not self._framer.pending:
             self._finish(CloseReason.PEER, "it finished sending")
 
     def _set_close_timer(self, seconds: float | None) -> None:
@@ -834,9 +856,10 @@ class AsyncChat(Protocol, TimeoutMixin):
             )
 
     def _close_timed_out(self) -> None:
-        cut = (
-            f"cut after {self.close_timeout} s without progress, "
-            f"{self._output.size} queued bytes not sent"
-        )
+        if self._life.state is State.FLUSHING:
+            cut = f"without progress, {self._output.size} queued bytes not sent"
+        else:
+            cut = "in which the peer did not close"
+        cut = f"cut after {self.close_timeout} s {cut}"
         self._life.detail = f"{self._life.detail}; {cut}" if self._life.detail else cut
         self._abort(*self._blame)

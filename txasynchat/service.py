@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -65,7 +65,8 @@ class ChatService(Service):
             listening.addErrback(self._refused, description)
 
     def _refused(self, failure: Failure, description: str) -> None:
-        self._log.failure("can't --listen {description}", failure, description=description)
+        if not failure.check(CancelledError):
+            self._log.failure("can't --listen {description}", failure, description=description)
 
     def _opened(self, port: IListeningPort, description: str) -> None:
         self.ports.append(port)
@@ -85,6 +86,8 @@ class ChatService(Service):
         return self._stop_listening()
 
     def _stop_listening(self) -> Deferred[Any]:
+        for listening in self._listening:
+            listening.cancel()  # does nothing to those that are done
         self._listening.clear()
         ports, self.ports = self.ports, []
         return gatherResults([d for d in (port.stopListening() for port in ports) if d])

@@ -443,3 +443,28 @@ def test_input_put_back_by_a_timer_is_delivered() -> None:
     chat.clock.advance(0)
     assert chat.messages == [b"one", b"two"]
     wire.lose()
+
+
+def test_input_put_back_before_the_connection_is_delivered_when_it_is_there() -> None:
+    chat, wire = Chat(), Wire()
+    chat.ac_in_buffer = b"one\n"
+    wire.connect(chat)
+    chat.clock.advance(0)
+    assert chat.messages == [b"one"]
+    wire.lose()
+
+
+def test_a_terminator_set_while_input_is_paused_schedules_nothing() -> None:
+    chat, wire = connected(found=lambda chat: chat.pauseProducing())
+    chat.dataReceived(b"one\ntwo\n")
+    chat.set_terminator(b";")
+    assert chat.clock.getDelayedCalls() == []
+    wire.lose()
+
+
+def test_a_callback_with_a_stray_yield_is_refused() -> None:
+    with pytest.raises(TypeError, match="has a yield"):
+
+        class Lazy(Chat):
+            def found_terminator(self) -> Any:
+                yield b"never"

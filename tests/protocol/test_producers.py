@@ -467,6 +467,109 @@ def test_a_producer_that_breaks_with_a_close_behind_it_ends_the_connection_at_on
     assert (chat.close_reason, chat.close_detail) == ("error", "OSError: disk")
 
 
+@pytest.mark.parametrize("what", ["pauseProducing", "resumeProducing"])
+def test_a_producer_that_raises_when_the_transport_pauses_or_resumes_it_ends_the_connection(
+    what: str, logged_failures: Any
+) -> None:
+    class Fragile(PushProducer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.armed = False
+
+        def pauseProducing(self) -> None:
+            super().pauseProducing()
+            if self.armed and what == "pauseProducing":
+                raise ZeroDivisionError
+
+        def resumeProducing(self) -> None:
+            super().resumeProducing()
+            if self.armed and what == "resumeProducing":
+                raise ZeroDivisionError
+
+    chat, wire = connected()
+    producer = Fragile()
+    chat.push_with_producer(producer)
+    producer.armed = True
+    wire.fill()
+    if what == "resumeProducing":
+        wire.empty()
+    assert (chat.close_reason, wire.disconnecting) == ("error", True)
+    assert len(logged_failures()) == 1
+    wire.lose()
+
+
+def test_what_is_awaited_behind_a_write_that_fills_the_transport_is_cancelled_with_it() -> None:
+    chat, wire = connected()
+    later = MoreLater()
+    write = wire.write
+
+    def write_and_fill(data: bytes) -> None:
+        write(data)
+        wire.fill()
+
+    wire.write = write_and_fill  # type: ignore[method-assign]
+    wire.fill()
+    chat.push(b"before")
+    chat.push_with_producer(later)
+    wire.empty()
+    assert len(later.asked) == 1
+    wire.lose()
+    assert later.asked[0].called
+    assert later.stopped == 1
+
+
+@pytest.mark.parametrize("closes", [AsyncChat.close, AsyncChat.discard_buffers])
+def test_what_a_producer_returns_for_later_after_it_dropped_the_queue_is_cancelled(
+    closes: Callable[[AsyncChat], None],
+) -> None:
+    returned: list[Deferred[bytes]] = []
+
+    class Drops:
+        def more(self) -> Deferred[bytes]:
+            closes(chat)
+            returned.append(Deferred())
+            return returned[0]
+
+    chat, wire = connected()
+    chat.push_with_producer(Drops())
+    assert returned[0].called
+    wire.lose()
+
+
+@pytest.mark.parametrize("last_word", ["close", "fail", "go on"])
+def test_the_reason_of_a_farewell_that_an_error_cut_short_is_the_error(
+    last_word: str, logged_failures: Any
+) -> None:
+    seen: list[str | None] = []
+
+    def handle_error(chat: Any) -> None:
+        seen.append(chat.close_reason)
+        if last_word == "close":
+            chat.close()
+        elif last_word == "fail":
+            raise OSError
+
+    later = MoreLater()
+    chat, wire = connected(error=handle_error)
+    chat.push_with_producer(later)
+    chat.close_when_done()
+    later.asked[0].errback(ZeroDivisionError("on purpose"))
+    wire.lose()
+    assert (seen, chat.close_reason) == (["error"], "error")
+    assert chat.close_detail == "ZeroDivisionError: on purpose"
+    assert len(logged_failures()) == (last_word == "fail")
+
+
+def test_a_producer_refused_after_the_close_is_not_registered() -> None:
+    chat, _ = connected()
+    chat.close()
+    producer = PushProducer()
+    chat.registerProducer(producer, True)
+    chat.unregisterProducer()
+    assert producer.told == ["pause", "stop"]
+    assert chat._registered == []
+
+
 def test_an_empty_str_in_an_iterable_means_nothing() -> None:
     chat, wire = connected()
     chat.use_encoding = True
@@ -604,6 +707,20 @@ def test_what_the_producer_raises_is_what_the_transfer_fails_with() -> None:
     done.addErrback(failures.append)
     assert failures[0].check(ZeroDivisionError)
     assert transport.producer is None
+
+
+def test_a_producer_whose_transfer_fails_half_way_is_dropped() -> None:
+    class Full(StringTransport):
+        def write(self, data: bytes) -> None:
+            raise OSError("full")
+
+    steps, file = Steps(), BytesIO(b"x" * 100)
+    done = ProducerSender(file, steps.cooperate).begin_transfer(Full())
+    steps.take()
+    failures: list[Any] = []
+    done.addErrback(failures.append)
+    assert failures[0].check(OSError)
+    assert file.closed
 
 
 def test_one_chat_can_send_what_another_consumer_is_sent() -> None:

@@ -190,7 +190,10 @@ class Framer:
 
     @property
     def unread(self) -> bytes:
-        """The input not yet consumed. Assigning replaces it."""
+        """The input not yet consumed. Assigning replaces it.
+
+        A look from a callback ends the fast way through the chunk.
+        """
         self._interrupt()
         return b"".join([self._held, self._data[self._pos :], *self._late])
 

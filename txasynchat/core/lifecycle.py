@@ -1,7 +1,8 @@
 """The states of a connection and the only allowed transitions.
 
-Rule: everything that decides whether bytes may still come in or go out is in
-the table of this file. Nothing else keeps a flag about it.
+Rule: whether a close was decided, and how far it has got, is in the table of
+this file and nowhere else. What a face keeps beside it are facts about its
+transport and its peer, never a second opinion on the state.
 """
 
 from __future__ import annotations

@@ -134,6 +134,8 @@ class Outbox:
     :ivar queue: the items, first to leave in front: bytes, producers, None for
         the end.
     :ivar size: bytes in it; what producers will produce does not count.
+    :ivar orphan: what a producer returned for later although the queue was dropped
+        while it was asked. For the caller to cancel.
     :ivar awaited: what the first producer returned for data that is not there
         yet. Nothing can be taken before :meth:`settle` is given the result.
 
@@ -149,6 +151,7 @@ class Outbox:
         self.queue: fifo = fifo()
         self.size = 0
         self.awaited: Awaitable[BytesLike] | None = None
+        self.orphan: Awaitable[BytesLike] | None = None
         self._offset = 0
         self._failure: BaseException | None = None
 
@@ -208,10 +211,11 @@ class Outbox:
 
     def _ask(self, producer: MoreProducer, encoding: str | None) -> None:
         data = producer.more()
+        later = not isinstance(data, bytes) and isinstance(data, Awaitable)
         if not self.queue or self.queue[0] is not producer:
-            return  # while it was asked, the queue was dropped
-        if not isinstance(data, bytes) and isinstance(data, Awaitable):
-            self.awaited = data
+            self.orphan = data if later else None  # type: ignore[assignment]
+        elif later:
+            self.awaited = data  # type: ignore[assignment]
         else:
             self.settle(data, encoding)
 
