@@ -73,7 +73,7 @@ class ChatService(Service):
         self._log.info(
             "serving {what} on {host} (--listen {description})",
             what=self.what,
-            host=port.getHost(),
+            host=_in_words(port.getHost()),
             description=description,
         )
 
@@ -91,6 +91,12 @@ class ChatService(Service):
         self._listening.clear()
         ports, self.ports = self.ports, []
         return gatherResults([d for d in (port.stopListening() for port in ports) if d])
+
+
+def _in_words(address: Any) -> str:
+    # host:port for what has them; other kinds of address have names of their own.
+    host = getattr(address, "host", None)
+    return str(address) if host is None else f"{host}:{address.port}"
 
 
 def _failure_so_far(deferred: Deferred[Any]) -> Failure | None:

@@ -79,7 +79,7 @@ class Service:
         raise AssertionError(f"no {pattern!r} in:\n{''.join(self.log)}")
 
     def port(self) -> int:
-        return int(self.wait_for(r"serving .*port=(\d+)").group(1))
+        return int(self.wait_for(r"serving .* on 127\.0\.0\.1:(\d+) ").group(1))
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
