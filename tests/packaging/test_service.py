@@ -55,8 +55,10 @@ class Service:
     def __init__(
         self, tool: str, folder: Path, *arguments: str, before: tuple[str, ...] = ()
     ) -> None:
+        # twist logs JSON where its output is no terminal
+        as_text = ["--log-format=text"] if tool == "twist" else []
         self.process = subprocess.Popen(
-            [*command(tool), *before, "asynchat", *arguments],
+            [*command(tool), *as_text, *before, "asynchat", *arguments],
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
