@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import gc
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any, cast
 
 import pytest
 import pytest_twisted  # type: ignore[import-untyped]
 from hypothesis import HealthCheck, settings
+from twisted.internet import default
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+
+# pytest-twisted's --reactor knows asyncio and "default". Another default, poll or
+# select, comes from the environment: TXASYNCHAT_REACTOR=poll pytest
+if os.environ.get("TXASYNCHAT_REACTOR"):
+    chosen = import_module(f"twisted.internet.{os.environ['TXASYNCHAT_REACTOR']}reactor")
+    default.install = chosen.install
 
 DEADLINE = 30
 SLOW_DEADLINE = 150
