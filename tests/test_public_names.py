@@ -70,6 +70,7 @@ NEEDS_NO_EXAMPLE = {
     "Event",
     "Handler",  # interfaces
     "Link",
+    "ListenFailed",
     "Matcher",
     "MoreProducer",
     "Output",

@@ -44,6 +44,7 @@ __all__ = ("AsyncChat", "PauseReason")
 
 _NEVER_WAITED_FOR = (
     "collect_incoming_data",
+    "get_terminator",
     "handle_close",
     "handle_error",
     "handle_message_too_long",
@@ -159,6 +160,11 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not isinstance(cls.__dict__.get("terminator", AsyncChat.terminator), property):
+            raise TypeError(
+                f"{cls.__name__}.terminator hides the property of that name: "
+                "call set_terminator() in handle_connect()"
+            )
         for name in (*_NEVER_WAITED_FOR, "found_terminator", "handle_connect"):
             callback = getattr(cls, name)
             if name in _NEVER_WAITED_FOR and iscoroutinefunction(callback):

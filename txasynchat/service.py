@@ -11,7 +11,16 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ("ChatService",)
+__all__ = ("ChatService", "ListenFailed")
+
+
+class ListenFailed(SystemExit, Exception):
+    """Raised when an endpoint can't be listened on; ends the process with one line.
+
+    A SystemExit, so that nothing but its message is printed; and an Exception, for
+    otherwise a ``twistd`` that has gone into the background would not tell the one
+    in the foreground, which would wait for ever.
+    """
 
 
 class ChatService(Service):
@@ -41,7 +50,7 @@ class ChatService(Service):
     def privilegedStartService(self) -> None:
         """Listen, while the process may still open low ports.
 
-        :raise SystemExit: if an endpoint can't be listened on, naming it.
+        :raise ListenFailed: if an endpoint can't be listened on, naming it.
         """
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._listen()
@@ -61,7 +70,7 @@ class ChatService(Service):
             failure = _failure_so_far(listening)
             if failure is not None:
                 self._stop_listening()
-                raise SystemExit(f"asynchat: --listen {description}: {failure.getErrorMessage()}")
+                raise ListenFailed(f"asynchat: --listen {description}: {failure.getErrorMessage()}")
             listening.addErrback(self._refused, description)
 
     def _refused(self, failure: Failure, description: str) -> None:

@@ -198,6 +198,22 @@ def test_an_address_that_is_taken_is_one_clear_line(folder: Path) -> None:
     assert "in use" in last
 
 
+def test_an_address_that_is_taken_ends_a_daemon_as_well(folder: Path) -> None:
+    twistd = [argument for argument in command("twistd") if argument != "--nodaemon"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        result = subprocess.run(
+            [*twistd, "--pidfile=pid", "--logfile=log", "asynchat", "--listen", endpoint],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert result.returncode != 0
+    assert f"asynchat: --listen {endpoint}: " in result.stdout + result.stderr
+    assert not (folder / "pid").exists()
+
+
 @pytest.mark.parametrize("tool", ["twistd", "twist"])
 def test_help_says_what_it_does(tool: str, folder: Path) -> None:
     result = subprocess.run(

@@ -399,7 +399,8 @@ def test_an_error_after_the_handler_has_closed_is_only_logged(logged_failures: A
 
 
 @pytest.mark.parametrize(
-    "name", ["collect_incoming_data", "handle_close", "handle_error", "handle_timeout"]
+    "name",
+    ["collect_incoming_data", "get_terminator", "handle_close", "handle_error", "handle_timeout"],
 )
 def test_a_callback_that_nothing_waits_for_cannot_be_a_coroutine(name: str) -> None:
     async def callback(self: Chat, *data: bytes) -> None:
@@ -468,3 +469,8 @@ def test_a_callback_with_a_stray_yield_is_refused() -> None:
         class Lazy(Chat):
             def found_terminator(self) -> Any:
                 yield b"never"
+
+
+def test_a_terminator_as_a_class_attribute_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"call set_terminator\(\) in handle_connect\(\)"):
+        type("Declares", (Chat,), {"terminator": b"\n"})
