@@ -55,9 +55,7 @@ async def main(reactor: Any) -> None:
     StandardIO(chat, reactor=reactor)
     # At the end of the input AsyncChat closes by itself, behind the last response.
     await chat.closed()
-    if chat.close_detail == "it reads no more":
-        raise SystemExit("json_lines: nobody reads the output")
-    if chat.incoming:
+    if chat.incoming and chat.close_detail == "it finished sending":
         raise SystemExit("json_lines: the last line has no newline and was not answered")
 
 
