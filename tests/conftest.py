@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import inspect
 import os
-import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, cast
@@ -119,11 +118,3 @@ def logged_failures() -> Iterator[Callable[[], list[str]]]:
 def _text(event: LogEvent) -> str:
     failure = event.get("log_failure")
     return formatEvent(event) + (f"\n{failure.getTraceback()}" if failure else "")
-
-
-@pytest.fixture
-def unraisable_errors(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the interpreter could only report as unraisable."""
-    seen: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", seen.append)
-    return seen

@@ -264,7 +264,6 @@ class MemoryLink(Link):
 
     async def open(self) -> None:
         self.wire.connect(self.chat)
-        self._lose = self.wire.loseConnection
         self.wire.loseConnection = self._end_later  # type: ignore[method-assign]
         self.wire.abortConnection = self._end_later  # type: ignore[method-assign]
         self.resume()

@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from support import Wire, connected
+from support import connected
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.task import Cooperator, TaskStopped
@@ -744,4 +744,3 @@ def test_a_deferred_that_has_fired_is_taken_at_once() -> None:
     chat, wire = connected()
     chat.push_with_producer(Now())
     assert wire.value() == b"a"
-    assert isinstance(wire, Wire)

@@ -19,7 +19,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 
-from txasynchat import AsyncChat, AsyncChatFactory
+from txasynchat import AsyncChatFactory
 from txasynchat.echo import EchoHandler
 
 Links = Callable[..., Link]
@@ -306,7 +306,6 @@ async def test_body_producers_of_every_size_finish_over_tcp(link: Links) -> None
         chat.push(b"|")
     await until(lambda: len(between.received) == sum(sizes) + len(sizes))
     assert [len(part) for part in between.received.split(b"|")[:-1]] == sizes
-    assert isinstance(chat, AsyncChat)
 
 
 async def test_ssl_clients_of_the_standard_library_are_served(
