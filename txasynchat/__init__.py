@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from txasynchat.core.terminators import Terminator, find_prefix_at_end
     from txasynchat.errors import ChatClosed
     from txasynchat.factory import AsyncChatFactory
+    from txasynchat.legacy.aliases import install, uninstall
     from txasynchat.producers import ProducerDrain, ProducerSender
     from txasynchat.protocol import AsyncChat, PauseReason
 
@@ -30,7 +31,9 @@ __all__ = (
     "Terminator",
     "fifo",
     "find_prefix_at_end",
+    "install",
     "simple_producer",
+    "uninstall",
 )
 
 _HOMES = {
@@ -45,7 +48,9 @@ _HOMES = {
     "Terminator": "core.terminators",
     "fifo": "core.outbox",
     "find_prefix_at_end": "core.terminators",
+    "install": "legacy.aliases",
     "simple_producer": "core.outbox",
+    "uninstall": "legacy.aliases",
 }
 
 

@@ -1,0 +1,1389 @@
+"""Conversations with a channel of the removed modules, or of ours, and what is seen of them.
+
+A :class:`Conversation` is a script: what the handler is like (:class:`Setup`), what it does in one
+callback after another, and what its program and its peer do meanwhile. :func:`conversation` makes
+one of a number. :func:`play` plays it with one pair of modules, over a socketpair, and returns what
+was seen: each callback with its arguments, each error, what was printed, the bytes on the wire and,
+after every step, the state of the channel. :func:`shrunk` makes a script shorter that shows
+something.
+
+Where ours differs on purpose, :class:`Amended` changes the removed module, and nothing else: one
+method or block for each numbered difference. The rest of the work is left to the removed module's
+own code, and each use of a difference is counted, so that a conversation without any is compared
+with the module as it was.
+
+To look at one: ``PYTHONPATH=tests python tests/legacy/oracle.py SEED NUMBER``.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import importlib.machinery
+import importlib.util
+import io
+import os
+import random
+import re
+import socket
+import sys
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+#: Something to be done: what, and with what.
+Action = tuple[Any, ...]
+#: Something that was seen: what, and its particulars.
+Event = tuple[Any, ...]
+
+
+# -- The modules -------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    """The two modules that a conversation needs."""
+
+    asyncore: ModuleType
+    asynchat: ModuleType
+
+
+class RemovedModulesMissingError(Exception):
+    """This Python has not got them, nor are the copies from PyPI installed."""
+
+
+def removed_modules(patches: dict[str, list[tuple[str, str]]] | None = None) -> Pair:
+    """The interpreter's own modules up to 3.11, pyasyncore and pyasynchat beyond, loaded afresh.
+
+    :param patches: changes to the text of a module, by its name: what to replace by what.
+    """
+    names = ("asyncore", "asynchat")
+    before = {name: sys.modules.pop(name, None) for name in names}
+    try:
+        return Pair(*(_loaded(name, (patches or {}).get(name, [])) for name in names))
+    finally:
+        for name, module in before.items():
+            sys.modules.pop(name, None)
+            if module is not None:
+                sys.modules[name] = module
+
+
+def _loaded(name: str, patches: list[tuple[str, str]]) -> ModuleType:
+    # Past whatever txasynchat.install() may have put in place: by the path alone.
+    spec = importlib.machinery.PathFinder.find_spec(name)
+    if spec is None or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+        raise RemovedModulesMissingError(f"no {name} here: pip install py{name}")
+    text = spec.loader.get_data(spec.loader.path).decode()
+    for old, new in patches:
+        if text.count(old) != 1:
+            raise ValueError(f"{old!r} is {text.count(old)} times in {name}")
+        text = text.replace(old, new)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        exec(compile(text, spec.loader.path, "exec"), module.__dict__)
+    return module
+
+
+def our_modules() -> Pair:
+    """The drop-in."""
+    return Pair(
+        importlib.import_module("txasynchat.asyncore"),
+        importlib.import_module("txasynchat.asynchat"),
+    )
+
+
+# -- A script ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the handler is like. The defaults are those of the modules."""
+
+    #: The first one; ... for none at all.
+    terminator: Any = b"\n"
+    ac_in_buffer_size: int | None = None
+    ac_out_buffer_size: int | None = None
+    #: SO_SNDBUF of the channel's socket.
+    sndbuf: int | None = None
+    #: The encoding to use; None for no use_encoding.
+    encoding: str | None = None
+    #: Whether the connection is still being made at first.
+    connecting: bool = False
+    #: Whether the first of the callbacks is handle_connect.
+    acts_on_connect: bool = False
+    #: Methods that are overridden: they are recorded, and call the base.
+    overridden: tuple[str, ...] = ()
+    #: Whether recv and send are overridden on the instance.
+    on_instance: bool = False
+    #: What handle_error and handle_close do, once recorded: "base", "nothing" or "raise".
+    handle_error: str = "base"
+    handle_close: str = "base"
+    #: What an overridden get_terminator, readable or writable answers in turn, the last for ever.
+    #: ... is what the base would answer.
+    get_terminator: tuple[Any, ...] = ()
+    readable: tuple[Any, ...] = ()
+    writable: tuple[Any, ...] = ()
+    #: Whether the script is for found_terminator only.
+    acts_on_found: bool = False
+    #: Whether it keeps its messages by _collect_incoming_data and _get_data.
+    keeps: bool = False
+    #: Whether nothing is kept from log_info's eyes.
+    talkative: bool = False
+    #: Whether the peer reads all there is after every step.
+    eager_peer: bool = True
+
+    def __str__(self) -> str:
+        changed = (
+            f"{each.name}={getattr(self, each.name)!r}"
+            for each in fields(self)
+            if getattr(self, each.name) != each.default
+        )
+        return ", ".join(changed) or "as it comes"
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A script."""
+
+    setup: Setup
+    #: What to do in the first collect_incoming_data or found_terminator, the second, ...
+    callbacks: tuple[tuple[Action, ...], ...]
+    steps: tuple[Action, ...]
+
+    def __str__(self) -> str:
+        lines = [f"handler: {self.setup}"]
+        lines += [
+            f"callback {number}: {', '.join(map(shown, actions))}"
+            for number, actions in enumerate(self.callbacks)
+            if actions
+        ]
+        lines += [f"step {number}: {shown(step)}" for number, step in enumerate(self.steps)]
+        return "\n".join(lines)
+
+
+def shown(action: Any) -> str:
+    """An action or event, readable."""
+    if not isinstance(action, tuple):
+        text = repr(action)
+        if len(text) <= 120:
+            return text
+        return f"{text[:80]}...{text[-20:]} ({len(action)} long)"
+    name, *particulars = action
+    return f"{name}({', '.join(map(shown, particulars))})"
+
+
+# -- The stage ---------------------------------------------------------------------------
+
+
+class Faulty:
+    """A socket that does what it is told to do next, instead of what it does."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self.real = real
+        self.next_sends: deque[int] = deque()
+        self.next_recvs: deque[int] = deque()
+        self.next_error = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def send(self, data: Any, *flags: int) -> int:
+        if not self.next_sends or self.real.fileno() < 0:
+            return self.real.send(data, *flags)
+        most = self.next_sends.popleft()
+        if most < 0:
+            raise OSError(-most, os.strerror(-most))
+        with memoryview(data) as view:
+            return self.real.send(view[:most], *flags)
+
+    def recv(self, size: int, *flags: int) -> bytes:
+        if not self.next_recvs or self.real.fileno() < 0:
+            return self.real.recv(size, *flags)
+        most = self.next_recvs.popleft()
+        if most < 0:
+            raise OSError(-most, os.strerror(-most))
+        return self.real.recv(min(size, most), *flags)
+
+    def getsockopt(self, level: int, option: int, *more: int) -> Any:
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR) and self.next_error:
+            error, self.next_error = self.next_error, 0
+            return error
+        return self.real.getsockopt(level, option, *more)
+
+
+def payload(size: int, mark: str = "") -> bytes:
+    """Bytes of which any two pieces differ, as far as that goes."""
+    text = b"".join(b"%s%d," % (mark.encode(), number) for number in range(size // 2 + 1))
+    return text[:size]
+
+
+class Pieces:
+    """A producer of that many bytes each time."""
+
+    def __init__(self, *pieces: Any) -> None:
+        self.pieces = deque(pieces)
+
+    def more(self) -> Any:
+        return self.pieces.popleft() if self.pieces else b""
+
+
+class FalsyPieces(Pieces):
+    """A producer that is false."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+class FailingPieces(Pieces):
+    """A producer that raises twice where it should end."""
+
+    failures = 2
+
+    def more(self) -> Any:
+        if not self.pieces and self.failures:
+            self.failures -= 1
+            raise LookupError("no more")
+        return super().more()
+
+
+class ActingPieces(Pieces):
+    """A producer that does something each time."""
+
+    def __init__(self, stage: Stage, action: Action, *pieces: Any) -> None:
+        super().__init__(*pieces)
+        self.stage = stage
+        self.action = action
+
+    def more(self) -> Any:
+        if self.pieces:
+            self.stage.do(self.action)
+        return super().more()
+
+
+RAISED: dict[str, Callable[[Pair], BaseException]] = {
+    "ValueError": lambda pair: ValueError("on purpose"),
+    "ECONNRESET": lambda pair: OSError(errno.ECONNRESET, "on purpose"),
+    "EINVAL": lambda pair: OSError(errno.EINVAL, "on purpose"),
+    "EAGAIN": lambda pair: BlockingIOError(errno.EAGAIN, "on purpose"),
+    "ExitNow": lambda pair: pair.asyncore.ExitNow("on purpose"),
+    "KeyboardInterrupt": lambda pair: KeyboardInterrupt("on purpose"),
+    "SystemExit": lambda pair: SystemExit("on purpose"),
+}
+
+_ERROR = re.compile(r"^error: uncaptured python exception, closing channel .*?\(<class '([\w.]+)'>:")
+
+
+class Stage:
+    """One conversation, played with one pair of modules."""
+
+    def __init__(
+        self, conversation: Conversation, pair: Pair, differences: Counter[int] | None
+    ) -> None:
+        self.conversation = conversation
+        self.setup = conversation.setup
+        self.pair = pair
+        self.differences = differences
+        self.events: list[Event] = []
+        self.map: dict[int, Any] = {}
+        self.callbacks = iter(conversation.callbacks)
+        self.quiet = False
+        self.printed = io.StringIO()
+        self.wire = bytearray()
+        self.channel: Any = None
+        self.socket: Faulty
+        self.peer: socket.socket
+
+    def note(self, *event: Any) -> None:
+        if not self.quiet:
+            self.events.append(event)
+
+    def play(self) -> list[Event]:
+        with redirect_stdout(self.printed):
+            self.connect()
+            try:
+                self.attempt(self.make)
+                if self.channel is not None:
+                    for number, step in enumerate(self.conversation.steps):
+                        self.note("step", number, step)
+                        self.channel.begin_step()
+                        self.attempt(partial(self.do, step))
+                        self.look_around()
+                    self.finish()
+            finally:
+                self.peer.close()
+                self.quiet = True
+                self.socket.close()
+                if self.channel is not None:
+                    self.attempt(self.channel.close)
+        self.note("wire", bytes(self.wire))
+        return self.events
+
+    def connect(self) -> None:
+        ours, self.peer = socket.socketpair()
+        self.peer.setblocking(False)
+        ours.setblocking(False)
+        if self.setup.sndbuf is not None:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.setup.sndbuf)
+        self.socket = Faulty(ours)
+
+    def make(self) -> None:
+        kind = handler_class(self.setup, self.pair, self.differences)
+        self.channel = kind(self, None if self.setup.connecting else self.socket)
+        if self.setup.connecting:
+            self.channel.set_socket(self.socket)
+            self.channel.connecting = True
+        if self.setup.terminator is not ...:
+            self.channel.set_terminator(self.setup.terminator)
+
+    def attempt(self, what: Callable[[], object]) -> None:
+        """Do it, and record what it raises."""
+        try:
+            what()
+        except BaseException as error:
+            if isinstance(error, (AssertionError, RecursionError)):
+                raise
+            self.note("raised", type(error).__name__)
+
+    def look_around(self) -> None:
+        """Record what a program can see of the channel."""
+        if self.setup.eager_peer:
+            self.do(("peer reads", 1 << 30))
+        for line in self.printed.getvalue().splitlines():
+            found = _ERROR.match(line)
+            self.note("printed", f"error: {found[1]}" if found else line)
+        self.printed.seek(0)
+        self.printed.truncate()
+        channel = self.channel
+        self.quiet = True
+        readable, writable = bool(channel.readable()), bool(channel.writable())
+        self.quiet = False
+        self.note(
+            "state",
+            channel.ac_in_buffer,
+            getattr(channel, "terminator", ...),
+            bool(channel.connected),
+            len(channel.producer_fifo),
+            "in its map" if any(each is channel for each in self.map.values()) else "in no map",
+            "readable" if readable else "not readable",
+            "writable" if writable else "not writable",
+        )
+
+    def finish(self) -> None:
+        """Let the channel send what it has."""
+        still = 0
+        for _ in range(400):
+            before = len(self.events), len(self.wire)
+            self.attempt(partial(self.do, ("poll", 0, 1)))
+            self.do(("peer reads", 1 << 30))
+            still = still + 1 if (len(self.events), len(self.wire)) == before else 0
+            if still > 3 or not self.channel.producer_fifo or not self.map:
+                break
+        self.look_around()
+
+    # -- What can be done, by the program, by the peer and in callbacks -------------------
+
+    def do(self, action: Action) -> None:
+        name, *particulars = action
+        getattr(self, f"do_{name.replace(' ', '_')}")(*particulars)
+
+    def do_nothing(self) -> None:
+        pass
+
+    def do_set_terminator(self, terminator: Any) -> None:
+        self.channel.set_terminator(terminator)
+
+    def do_terminator(self, terminator: Any) -> None:
+        self.channel.terminator = terminator
+
+    def do_ac_in_buffer(self, data: Any) -> None:
+        self.channel.ac_in_buffer = data
+
+    def do_add_to_ac_in_buffer(self, data: Any) -> None:
+        self.channel.ac_in_buffer += data
+
+    def do_look(self) -> None:
+        channel = self.channel
+        self.note(
+            "looked",
+            channel.ac_in_buffer,
+            getattr(channel, "terminator", ...),
+            bool(channel.connected),
+            len(channel.producer_fifo),
+        )
+
+    def do_push(self, size: int, kind: str = "bytes") -> None:
+        data = payload(size, "p")
+        kinds: dict[str, Callable[[bytes], Any]] = {
+            "bytes": bytes,
+            "bytearray": bytearray,
+            "memoryview": memoryview,
+            "str": lambda data: data.decode(),
+        }
+        self.channel.push(kinds[kind](data))
+
+    def do_push_and_change(self, size: int, view: bool) -> None:
+        data = bytearray(payload(size, "c"))
+        self.channel.push(memoryview(data) if view else data)
+        data[:] = b"!" * size
+        if self.differences is not None:
+            self.differences[4] += 1
+
+    def do_push_with_producer(self, kind: str, *particulars: Any) -> None:
+        self.channel.push_with_producer(self.producer(kind, *particulars))
+
+    def producer(self, kind: str, *particulars: Any) -> Any:
+        if kind == "simple":
+            size, buffer_size = particulars
+            return self.pair.asynchat.simple_producer(payload(size, "s"), buffer_size)
+        if kind == "bytes":
+            return payload(particulars[0], "b")
+        if kind == "acting":
+            action, *particulars = particulars
+            sizes = [payload(size, "a") for size in particulars]
+            return ActingPieces(self, action, *sizes)
+        if kind == "nested":
+            return Pieces(*(self.producer(*inner) for inner in particulars))
+        pieces: list[Any] = [payload(size, kind[0]) for size in particulars]
+        if kind == "str":
+            return Pieces(*(piece.decode() for piece in pieces))
+        if kind == "bytearray":
+            return Pieces(*(bytearray(piece) for piece in pieces))
+        if kind == "None":
+            return Pieces(*pieces, None)
+        if kind == "int":
+            return Pieces(*pieces, 5)
+        kinds = {"pieces": Pieces, "falsy": FalsyPieces, "failing": FailingPieces}
+        return kinds[kind](*pieces)
+
+    def do_fifo_append(self, item: Any) -> None:
+        self.channel.producer_fifo.append(item)
+
+    def do_new_fifo(self) -> None:
+        self.channel.producer_fifo = deque()
+
+    def do_send(self, size: int) -> None:
+        self.note("sent", self.channel.send(payload(size, "d")))
+
+    def do_recv(self, size: int) -> None:
+        self.note("received", self.channel.recv(size))
+
+    def do_initiate_send(self) -> None:
+        self.channel.initiate_send()
+
+    def do_close_when_done(self) -> None:
+        self.channel.close_when_done()
+
+    def do_close(self) -> None:
+        self.channel.close()
+
+    def do_handle_close(self) -> None:
+        self.channel.handle_close()
+
+    def do_discard_buffers(self) -> None:
+        self.channel.discard_buffers()
+
+    def do_raise(self, name: str) -> None:
+        raise RAISED[name](self.pair)
+
+    def do_connected(self, connected: bool) -> None:
+        self.channel.connected = connected
+
+    def do_base_callback(self) -> None:
+        self.channel.base.found_terminator(self.channel)
+
+    def do_del_channel(self) -> None:
+        self.channel.del_channel()
+
+    def do_add_channel(self) -> None:
+        if self.socket.fileno() >= 0:
+            self.channel.set_socket(self.socket)
+
+    def do_another_socket(self) -> None:
+        self.quiet = True
+        self.attempt(self.channel.close)
+        self.quiet = False
+        self.peer.close()
+        self.connect()
+        self.channel.set_socket(self.socket)
+        self.channel.connected = True
+
+    def do_init_again(self) -> None:
+        if self.socket.fileno() >= 0:
+            self.channel.base.__init__(self.channel, self.socket, self.map)
+
+    # The program's part: letting the channel go on.
+
+    def do_poll(self, kind: int, times: int) -> None:
+        module = self.pair.asyncore
+        if kind == 0:
+            for _ in range(times):
+                module.poll(0, self.map)
+        elif kind == 1:
+            for _ in range(times):
+                module.poll2(0, self.map)
+        else:
+            module.loop(0, kind == 3, self.map, times)
+
+    def do_read(self) -> None:
+        self.pair.asyncore.read(self.channel)
+
+    def do_write(self) -> None:
+        self.pair.asyncore.write(self.channel)
+
+    def do_exception(self, error: int) -> None:
+        self.socket.next_error = error
+        self.pair.asyncore._exception(self.channel)
+        self.socket.next_error = 0
+
+    def do_readwrite(self, flags: int) -> None:
+        self.pair.asyncore.readwrite(self.channel, flags)
+
+    def do_handle_read_event(self) -> None:
+        self.channel.handle_read_event()
+
+    def do_handle_write_event(self) -> None:
+        self.channel.handle_write_event()
+
+    def do_next_sends(self, *sizes: int) -> None:
+        self.socket.next_sends = deque(sizes)
+
+    def do_next_recvs(self, *sizes: int) -> None:
+        self.socket.next_recvs = deque(sizes)
+
+    def do_next_error(self, error: int) -> None:
+        self.socket.next_error = error
+
+    # The peer's.
+
+    def do_chunk(self, data: bytes) -> None:
+        try:
+            self.peer.send(data)
+        except OSError as error:
+            self.note("peer cannot send", error.errno)
+
+    def do_peer_reads(self, size: int) -> None:
+        got = 0
+        while got < size:
+            try:
+                data = self.peer.recv(min(size - got, 65536))
+            except OSError:
+                break
+            if not data:
+                break
+            self.wire += data
+            got += len(data)
+
+    def do_peer_closes(self) -> None:
+        self.peer.close()
+
+    def do_peer_half_closes(self) -> None:
+        try:
+            self.peer.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.note("peer cannot shut down", error.errno)
+
+
+# -- The handler -------------------------------------------------------------------------
+
+
+class Script:
+    """A handler that records its callbacks and does in each what the script says.
+
+    It calls its base as old programs do, by the name of the class.
+    """
+
+    base: Any  # async_chat
+    stage: Stage
+    setup: Setup
+
+    if TYPE_CHECKING:  # of the base
+
+        def handle_read(self) -> None: ...
+        def handle_close(self) -> None: ...
+        def handle_write(self) -> None: ...
+        def handle_connect_event(self) -> None: ...
+        def handle_write_event(self) -> None: ...
+        def handle_expt_event(self) -> None: ...
+        def close(self) -> None: ...
+        def set_socket(self, sock: Any, map: Any = None) -> None: ...
+        def push(self, data: Any) -> None: ...
+        def push_with_producer(self, producer: Any) -> None: ...
+        def get_terminator(self) -> Any: ...
+
+    def __init__(self, stage: Stage, sock: Any) -> None:
+        self.stage = stage
+        self.answers = {
+            name: deque(getattr(self.setup, name))
+            for name in ("get_terminator", "readable", "writable")
+        }
+        self.base.__init__(self, sock, stage.map)
+        if self.setup.on_instance:
+            for name in ("recv", "send"):
+                setattr(self, name, partial(_recorded, name, self))
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.stage.note("data", data)
+        if self.setup.keeps:
+            self.base._collect_incoming_data(self, data)
+        if not self.setup.acts_on_found:
+            self._act()
+
+    def found_terminator(self) -> None:
+        self.stage.note("found")
+        if self.setup.keeps:
+            self.stage.note("message", self.base._get_data(self))
+        self._act()
+
+    def _act(self) -> None:
+        for action in next(self.stage.callbacks, ()):
+            self.stage.do(action)
+
+    def begin_step(self) -> None:
+        """The program's next step."""
+
+
+def _recorded(name: str, channel: Any, /, *args: Any) -> Any:
+    channel.stage.note(name, *map(_kept, args))
+    result = getattr(channel.base, name)(channel, *args)
+    if name in ("recv", "send"):
+        channel.stage.note(f"{name} returned", result)
+    return result
+
+
+def _kept(argument: Any) -> Any:
+    # Particulars are kept beyond the call.
+    return bytes(argument) if isinstance(argument, (bytearray, memoryview)) else argument
+
+
+def _recording(name: str) -> Callable[..., Any]:
+    def method(channel: Any, *args: Any) -> Any:
+        return _recorded(name, channel, *args)
+
+    return method
+
+
+def _answering(name: str) -> Callable[..., Any]:
+    def method(channel: Any) -> Any:
+        if channel.stage.quiet:
+            answer = channel.answers[name][0]
+        else:
+            channel.stage.note(name)
+            answers = channel.answers[name]
+            answer = answers.popleft() if len(answers) > 1 else answers[0]
+        return getattr(channel.base, name)(channel) if answer is ... else answer
+
+    return method
+
+
+def _handle_error(channel: Any) -> None:
+    kind = sys.exc_info()[0]
+    channel.stage.note("handle_error", kind.__name__ if kind else None)
+    if channel.setup.handle_error == "raise":
+        raise
+    if channel.setup.handle_error == "base":
+        channel.base.handle_error(channel)
+
+
+def _handle_close(channel: Any) -> None:
+    channel.stage.note("handle_close")
+    if channel.setup.handle_close == "raise":
+        raise ArithmeticError("on purpose")
+    if channel.setup.handle_close == "base":
+        channel.base.handle_close(channel)
+
+
+def _handle_connect(channel: Any) -> None:
+    channel.stage.note("handle_connect")
+    channel._act()
+
+
+def _log_info(channel: Any, message: str, type: str = "info") -> None:
+    channel.stage.note("log_info", type, None if type == "error" else message)
+
+
+def handler_class(setup: Setup, pair: Pair, differences: Counter[int] | None) -> Any:
+    """The class of the handler, a program's own but for the amendments."""
+    base = pair.asynchat.async_chat
+    body: dict[str, Any] = {"base": base, "setup": setup}
+    for name in ("ac_in_buffer_size", "ac_out_buffer_size"):
+        if getattr(setup, name) is not None:
+            body[name] = getattr(setup, name)
+    if setup.encoding is not None:
+        body.update(use_encoding=1, encoding=setup.encoding)
+    if setup.talkative:
+        body["ignore_log_types"] = frozenset[str]()
+    own = {"handle_error": _handle_error, "handle_close": _handle_close, "log_info": _log_info}
+    for name in setup.overridden:
+        body[name] = own[name] if name in own else _recording(name)
+    if setup.acts_on_connect:
+        body["handle_connect"] = _handle_connect
+    for name in ("get_terminator", "readable", "writable"):
+        if getattr(setup, name):
+            body[name] = _answering(name)
+    kind = type("Handler", (Script, base), body)
+    if differences is None:
+        return kind
+    return type("Handler", (Amended, kind), {"differences": differences})
+
+
+# -- The numbered differences ------------------------------------------------------------
+
+#: Those that :class:`Amended` knows, each with the test that shows it.
+DIFFERENCES = {
+    1: "no callback after close()",
+    2: "a callback that raises was given its data",
+    3: "a producer that is falsy is still a producer",
+    4: "push() copies what may still change",
+    5: "a counted read follows a terminator that collect_incoming_data() changes, "
+    "which sees what is left behind the piece it is given",
+    6: "what collect_incoming_data() assigns to ac_in_buffer is the input that follows",
+    7: "what was held back is judged at once by another terminator",
+    9: "another socket begins with no input",
+}
+
+
+class _AgainError(BaseException):
+    """The removed module's look at its buffer is over; it looks afresh."""
+
+
+class _EnoughError(BaseException):
+    """The removed module's look at its buffer is over."""
+
+
+class Amended(Script):
+    """The removed module, but for the numbered differences.
+
+    The handler's callbacks pass through here, and so does what ``handle_read`` reads and writes.
+    Where nothing special happens in a callback, all that was changed for its time is put back, and
+    the removed module goes on by itself. Otherwise its iteration is broken off.
+    """
+
+    differences: Counter[int]
+
+    closed = closed_in_this_step = False
+    #: Where the removed module is: in its handle_read, or in a callback of that.
+    inside: str | None = None
+    touched: set[str] = set()
+    due = False  # a terminator was met, found_terminator() has not been called yet
+    answer: Any = None
+
+    # What the removed module has as plain attributes.
+
+    @property
+    def ac_in_buffer(self) -> Any:
+        if self.inside == "collect":
+            self.differences[5] += 1
+        return self.__dict__["the buffer"]
+
+    @ac_in_buffer.setter
+    def ac_in_buffer(self, data: Any) -> None:
+        self.__dict__["the buffer"] = data
+        self.touched.add("ac_in_buffer")
+
+    @property
+    def terminator(self) -> Any:
+        if self.inside == "collect":
+            self.differences[5] += 1
+        try:
+            return self.__dict__["the terminator"]
+        except KeyError:
+            raise AttributeError("no terminator") from None
+
+    @terminator.setter
+    def terminator(self, terminator: Any) -> None:
+        self.__dict__["the terminator"] = terminator
+        self.touched.add("terminator")
+
+    # 1. No callback after close(). 9. Another socket begins with no input.
+
+    def close(self) -> None:
+        self.closed = self.closed_in_this_step = True
+        super().close()
+
+    def set_socket(self, sock: Any, map: Any = None) -> None:
+        if self.closed and (self.due or self.ac_in_buffer):
+            self.differences[9] += 1
+            self.ac_in_buffer, self.due = b"", False
+        self.closed = self.closed_in_this_step = False
+        super().set_socket(sock, map)
+
+    def begin_step(self) -> None:
+        self.closed_in_this_step = False
+
+    def too_late(self, closed: bool) -> bool:
+        if closed:
+            self.differences[1] += 1
+        return closed
+
+    def handle_close(self) -> None:
+        caller = sys._getframe(1).f_code.co_name
+        if caller in ("recv", "send"):
+            late = self.too_late(self.closed)
+        else:
+            late = caller == "readwrite" and self.too_late(self.closed_in_this_step)
+        if not late:
+            super().handle_close()
+
+    def handle_write_event(self) -> None:
+        if not self.too_late(self.closed_in_this_step):
+            super().handle_write_event()
+
+    def handle_expt_event(self) -> None:
+        if not self.too_late(self.closed_in_this_step):
+            super().handle_expt_event()
+
+    def handle_connect_event(self) -> None:
+        super().handle_connect_event()
+        if self.too_late(self.closed_in_this_step):
+            self.connected = False
+
+    def handle_write(self) -> None:
+        if not self.too_late(self.closed_in_this_step):
+            super().handle_write()
+
+    # 2, 5, 6, 7: what happens in collect_incoming_data.
+
+    def handle_read(self) -> None:
+        if self.too_late(self.closed_in_this_step):
+            return
+        outer, self.inside = self.inside, "handle_read"
+        try:
+            again = self.goes_on(super().handle_read)
+            while again:
+                again = self.goes_on(self.look_again)
+        finally:
+            self.inside = outer
+
+    def look_again(self) -> None:
+        """Let the removed module look at its buffer once more, as if it had received nothing."""
+        own = self.__dict__.get("recv")
+
+        def nothing(size: int) -> bytes:
+            del self.__dict__["recv"]
+            if own is not None:
+                self.__dict__["recv"] = own
+            return b""
+
+        self.__dict__["recv"] = nothing
+        self.base.handle_read(self)
+
+    def goes_on(self, look: Callable[[], None]) -> bool:
+        try:
+            look()
+        except _AgainError:
+            try:
+                while self.due:
+                    self.due = False
+                    self.found_terminator()
+            except _EnoughError:
+                return False
+            return True
+        except _EnoughError:
+            pass
+        return False
+
+    def get_terminator(self) -> Any:
+        if self.inside == "handle_read":
+            if self.too_late(self.closed):
+                raise _EnoughError
+            if self.due:
+                raise _AgainError
+        self.answer = super().get_terminator()
+        return self.answer
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        if self.too_late(self.closed):
+            raise _EnoughError
+        state = self.__dict__
+        before = {name: state[name] for name in ("the buffer", "the terminator") if name in state}
+        due = self.put_behind(data)
+        self.touched = set()
+        try:
+            self.call("collect", lambda: super(Amended, self).collect_incoming_data(data))
+        except BaseException:
+            self.differences[2] += 1
+            self.due = due
+            raise
+        if not self.touched and not self.closed:
+            state.update(before)
+            return
+        if "ac_in_buffer" in self.touched:
+            self.differences[6] += 1
+        if "terminator" in self.touched:
+            counted = isinstance(self.answer, int) and self.answer
+            if counted:
+                self.differences[5] += 1
+            elif state["the buffer"] and not due:
+                self.differences[7] += 1
+        if self.closed:
+            if state["the buffer"] or due:
+                self.too_late(True)
+            raise _EnoughError
+        self.due = due
+        raise _AgainError
+
+    def put_behind(self, data: bytes) -> bool:
+        """Behind that piece: the buffer and the terminator. Answers whether it was the last one
+        before a terminator."""
+        state = self.__dict__
+        buffer, terminator = state["the buffer"], self.answer
+        if not terminator:
+            state["the buffer"] = b""
+        elif isinstance(terminator, int):
+            state["the buffer"] = buffer[len(data) :]
+            if len(buffer) >= terminator:
+                state["the terminator"] = 0
+                return True
+            if isinstance(state.get("the terminator"), int):
+                state["the terminator"] -= len(data)
+        else:
+            index = buffer.find(terminator)
+            if index >= 0:
+                state["the buffer"] = buffer[index + len(terminator) :]
+                return True
+            state["the buffer"] = buffer[len(data) :]
+        return False
+
+    def found_terminator(self) -> None:
+        if self.too_late(self.closed):
+            raise _EnoughError
+        self.call("found", super().found_terminator)
+        if self.closed:
+            if self.__dict__["the buffer"]:
+                self.too_late(True)
+            raise _EnoughError
+
+    def call(self, name: str, callback: Callable[[], None]) -> None:
+        outer, self.inside = self.inside, name
+        try:
+            callback()
+        finally:
+            self.inside = outer
+
+    # 3. A producer that is falsy is still a producer.
+
+    def push_with_producer(self, producer: Any) -> None:
+        if isinstance(producer, FalsyPieces):
+            self.differences[3] += 1
+            producer = Pieces(*producer.pieces)
+        super().push_with_producer(producer)
+
+    # 4. push() copies what may still change.
+
+    def push(self, data: Any) -> None:
+        if isinstance(data, (bytearray, memoryview)):
+            data = bytes(data)
+        super().push(data)
+
+
+def play(
+    conversation: Conversation, pair: Pair, differences: Counter[int] | None = None
+) -> list[Event]:
+    """What is seen of the conversation with those modules.
+
+    :param differences: with it, the modules are the removed ones but for the numbered differences,
+        and it counts how often each made one.
+    """
+    return Stage(conversation, pair, differences).play()
+
+
+# -- Scripts by the thousand -------------------------------------------------------------
+
+TERMINATORS = [
+    b"\n",
+    b"\r\n",
+    b"\r\n",
+    b"\r\n.\r\n",
+    b"aab",
+    b"aaa",
+    b"aa",
+    b"abab",
+    b"abaaba",
+    b"a",
+    b"ab",
+]
+OVERRIDABLE = (
+    "recv",
+    "send",
+    "recv",
+    "send",
+    "close",
+    "handle_connect",
+    "handle_read",
+    "handle_write",
+    "handle_expt",
+    "handle_read_event",
+    "handle_write_event",
+    "initiate_send",
+    "set_terminator",
+    "push",
+    "add_channel",
+    "del_channel",
+    "log_info",
+)
+
+
+class Author:
+    """Writes a script, by chance."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.theme = [chance.choice(TERMINATORS) for _ in range(chance.randint(1, 3))]
+        if chance.random() < 0.2:
+            letters = chance.choice([b"ab", b"\r\n", b"abc"])
+            self.theme.append(bytes(chance.choices(letters, k=chance.randint(1, 6))))
+        self.small_output = chance.random() < 0.5
+        self.closing = chance.random() < 0.4
+        self.raising = chance.random() < 0.3
+        self.encodes = chance.random() < 0.2
+
+    def one_in(self, number: int) -> bool:
+        return self.chance.random() * number < 1
+
+    def among(self, *choices: tuple[float, Callable[[], Any]]) -> Any:
+        makers = [maker for _, maker in choices]
+        return self.chance.choices(makers, [weight for weight, _ in choices])[0]()
+
+    def conversation(self) -> Conversation:
+        chance = self.chance
+        setup = self.setup()
+        callbacks = [
+            tuple(self.action(inside=True) for _ in range(chance.choice([1, 1, 1, 2, 3])))
+            if self.one_in(3)
+            else ()
+            for _ in range(chance.randint(0, 40))
+        ]
+        steps: list[Action] = []
+        drivers = [self.driver() for _ in range(chance.randint(1, 3))]
+        for _ in range(chance.randint(3, 22)):
+            steps += self.step(chance.choice(drivers), setup.eager_peer)
+        return Conversation(setup, tuple(callbacks), tuple(steps))
+
+    def setup(self) -> Setup:
+        chance = self.chance
+        made: dict[str, Any] = {}
+        overridden = set[str]()
+        made["terminator"] = ... if self.one_in(60) else self.terminator()
+        if self.one_in(3):
+            made["ac_in_buffer_size"] = chance.choice([1, 2, 3, 5, 8, 16, 64, 500])
+        if self.small_output:
+            made["ac_out_buffer_size"] = chance.choice([1, 2, 5, 16, 100, 512])
+        elif self.one_in(2):
+            made["ac_out_buffer_size"] = chance.choice([1000, 4096, 30000])
+        if self.one_in(2):
+            made["sndbuf"] = chance.choice([1, 2000, 5000, 20000])
+        if self.encodes:
+            made["encoding"] = chance.choice(["latin-1", "ascii", "utf-8"])
+        made["connecting"] = self.one_in(8)
+        if not self.one_in(8):
+            overridden |= {"handle_error", "handle_close"}
+            made["handle_error"] = chance.choice(["base", "nothing", "nothing", "nothing"])
+            if self.one_in(15):
+                made["handle_error"] = "raise"
+            if self.one_in(12):
+                made["handle_close"] = chance.choice(["nothing"] * 5 + ["raise"])
+        if self.one_in(2):
+            overridden |= set(chance.choices(OVERRIDABLE, k=chance.randint(1, 4)))
+        made["on_instance"] = self.one_in(12)
+        if self.one_in(10):
+            made["get_terminator"] = (...,)
+            if self.one_in(3):
+                made["get_terminator"] = tuple(
+                    chance.choice([..., None, b"", *self.theme])
+                    for _ in range(chance.randint(1, 8))
+                )
+        for name in ("readable", "writable"):
+            if self.one_in(8):
+                answers = [..., ..., ..., ..., True, False] if self.one_in(2) else [...]
+                made[name] = tuple(chance.choices(answers, k=chance.randint(1, 12)))
+        made["overridden"] = tuple(sorted(overridden))
+        made["acts_on_connect"] = made["connecting"] and self.one_in(2)
+        made["acts_on_found"] = self.one_in(2)
+        made["keeps"] = self.one_in(5)
+        made["talkative"] = self.one_in(3)
+        made["eager_peer"] = not self.one_in(4)
+        return Setup(**made)
+
+    def terminator(self) -> Any:
+        chance = self.chance
+        return self.among(
+            (60, lambda: chance.choice(self.theme)),
+            (12, lambda: chance.randint(0, 6)),
+            (12, lambda: chance.randint(0, 50)),
+            (5, lambda: None),
+            (3, lambda: b""),
+            (3 if self.encodes else 0.5, lambda: chance.choice(self.theme).decode()),
+        )
+
+    def size(self) -> int:
+        chance = self.chance
+        if self.small_output:
+            return self.among(
+                (1, lambda: 0),
+                (10, lambda: chance.randint(1, 30)),
+                (3, lambda: chance.randint(1, 700)),
+            )
+        return self.among(
+            (1, lambda: 0),
+            (20, lambda: chance.randint(1, 30)),
+            (10, lambda: chance.randint(1, 5000)),
+            (2, lambda: chance.randint(1, 200_000)),
+        )
+
+    def data(self, longest: int = 40) -> bytes:
+        """Made of terminators and pieces of them."""
+        chance = self.chance
+        size = chance.randint(1, longest)
+        text = bytearray()
+        while len(text) < size:
+            terminator = chance.choice(self.theme)
+            text += self.among(
+                (5, lambda t=terminator: t),
+                (4, lambda t=terminator: t[: chance.randint(1, len(t))]),
+                (2, lambda t=terminator: t[chance.randint(0, len(t) - 1) :]),
+                (1, lambda: b"a"),
+                (1, lambda: bytes(chance.choices(b"ab\r\n.x", k=chance.randint(1, 8)))),
+            )
+        return bytes(text[:size])
+
+    def chunk(self) -> Action:
+        longest = self.among((8, lambda: 12), (8, lambda: 40), (1, lambda: 2000))
+        return ("chunk", self.data(longest))
+
+    def producer(self) -> Action:
+        chance = self.chance
+
+        def sizes(most: int = 5) -> list[int]:
+            return [self.size() or 1 for _ in range(chance.randint(0, most))]
+
+        return self.among(
+            (6, lambda: ("simple", self.size(), chance.choice([1, 7, 100, 512, 512]))),
+            (6, lambda: ("pieces", *sizes())),
+            (2, lambda: ("falsy", *sizes())),
+            (0.7, lambda: ("failing", *sizes(3))),
+            (3 if self.encodes else 0.5, lambda: ("str", *sizes())),
+            (1, lambda: ("bytearray", *sizes())),
+            (1, lambda: ("None", *sizes())),
+            (0.1, lambda: ("int", *sizes(2))),
+            (1, lambda: ("bytes", self.size())),
+            (1, lambda: ("acting", self.in_producer(), *sizes())),
+            (1, lambda: ("nested", ("pieces", *sizes()), ("simple", self.size(), 512))),
+        )
+
+    def in_producer(self) -> Action:
+        return self.among(
+            (1, lambda: ("close",)),
+            (1, lambda: ("close_when_done",)),
+            (1, lambda: ("look",)),
+            (1, lambda: ("fifo append", payload(self.size(), "f"))),
+            (1, lambda: ("raise", "ValueError")),
+        )
+
+    def action(self, inside: bool) -> Action:
+        """What a handler or its program may do."""
+        chance = self.chance
+        rare = 1.0 if self.closing else 0.05
+        raising = 6.0 if self.raising else 0.1
+        return self.among(
+            (30, lambda: ("set_terminator", self.terminator())),
+            (0.5, lambda: ("set_terminator", -1)),
+            (6, lambda: ("terminator", self.terminator())),
+            (4, lambda: ("ac_in_buffer", b"")),
+            (2, lambda: ("ac_in_buffer", self.data())),
+            (1, lambda: ("add to ac_in_buffer", self.data())),
+            (6, lambda: ("look",)),
+            (14, lambda: ("push", self.size())),
+            (4, lambda: ("push", self.size(), chance.choice(["bytearray", "memoryview"]))),
+            (0.5, lambda: ("push", self.size(), "str")),
+            (2, lambda: ("push and change", self.size(), chance.choice([True, False]))),
+            (12, lambda: ("push_with_producer", *self.producer())),
+            (2, lambda: ("fifo append", payload(self.size(), "f"))),
+            (0.3, lambda: ("new fifo",)),
+            (1, lambda: ("send", self.size() or 1)),
+            (1, lambda: ("recv", chance.randint(1, 20))),
+            (1, lambda: ("initiate_send",)),
+            (3, lambda: ("discard_buffers",)),
+            (2 * rare, lambda: ("close_when_done",)),
+            (0.5 * rare, lambda: ("fifo append", None)),
+            (2 * rare, lambda: ("close",)),
+            (0.5 * rare, lambda: ("handle_close",)),
+            (0.3 * rare, lambda: ("init again",)),
+            (raising if inside else 0, lambda: ("raise", self.raised())),
+            (0.5 if inside else 0, lambda: ("base callback",)),
+            (0.5, lambda: ("connected", chance.choice([True, False]))),
+            (0.3, lambda: ("del_channel",)),
+            (0.3, lambda: ("add_channel",)),
+        )
+
+    def raised(self) -> str:
+        return self.chance.choice(["ValueError"] * 6 + list(RAISED))
+
+    def driver(self) -> Action:
+        chance = self.chance
+        return self.among(
+            (12, lambda: ("poll", chance.randint(0, 3), chance.choice([1, 1, 1, 2, 5]))),
+            (2, lambda: ("read",)),
+            (1, lambda: ("handle_read_event",)),
+            (1, lambda: ("readwrite", chance.choice([1, 1, 5, 5, 4, 17]))),
+        )
+
+    def step(self, driver: Action, eager_peer: bool) -> list[Action]:
+        chance = self.chance
+        no = errno
+        rare = 1.0 if self.closing else 0.1
+        return self.among(
+            (40, lambda: [self.chunk(), driver]),
+            (4, lambda: [self.chunk(), self.chunk(), driver]),
+            (8, lambda: [driver]),
+            (6, lambda: [("poll", chance.randint(0, 3), chance.choice([1, 3]))]),
+            (10, lambda: [self.action(inside=False)]),
+            (10, lambda: [self.action(inside=False), driver]),
+            (1, lambda: [("read",)]),
+            (1, lambda: [("write",)]),
+            (1, lambda: [("handle_read_event",)]),
+            (1, lambda: [("handle_write_event",)]),
+            (0.5 * rare, lambda: [("exception", chance.choice([0, no.ECONNREFUSED]))]),
+            (3, lambda: [("next sends", *(chance.choice([1, 3, -no.EAGAIN]) for _ in range(4)))]),
+            (
+                rare,
+                lambda: [("next sends", -chance.choice([no.EPIPE, no.ECONNRESET, no.EINVAL]))],
+            ),
+            (2, lambda: [self.chunk(), ("next recvs", 1, 2, -no.EAGAIN, 3), driver]),
+            (
+                0.5 * rare,
+                lambda: [
+                    self.chunk(),
+                    ("next recvs", -chance.choice([no.ECONNRESET, no.EINVAL, no.ETIMEDOUT])),
+                    driver,
+                ],
+            ),
+            (0.3 * rare, lambda: [("next error", chance.choice([no.ECONNREFUSED, no.EPIPE]))]),
+            (rare, lambda: [("peer closes",), driver]),
+            (0.5 * rare, lambda: [self.chunk(), ("peer closes",), driver]),
+            (rare, lambda: [("peer half closes",), driver]),
+            (0.5 * rare, lambda: [("another socket",)]),
+            (0 if eager_peer else 8, lambda: [("peer reads", chance.choice([1, 100, 5000]))]),
+        )
+
+
+def conversation(seed: object, number: int) -> Conversation:
+    """The conversation of that number; the same in every Python."""
+    return Author(random.Random(f"{seed}/{number}")).conversation()
+
+
+# -- Shorter scripts ---------------------------------------------------------------------
+
+
+def shrunk(
+    conversation: Conversation, shows: Callable[[Conversation], bool], tries: int = 3000
+) -> Conversation:
+    """A shorter script for which `shows` still holds."""
+    progress = True
+    while progress and tries > 0:
+        progress = False
+        for shorter in _shorter(conversation):
+            tries -= 1
+            if tries <= 0:
+                break
+            if shows(shorter):
+                conversation = shorter
+                progress = True
+                break
+    return conversation
+
+
+def _shorter(script: Conversation) -> Iterator[Conversation]:
+    steps, callbacks = script.steps, script.callbacks
+    size = len(steps)
+    while size:
+        for start in range(0, len(steps), size):
+            yield replace(script, steps=steps[:start] + steps[start + size :])
+        size //= 2
+    if callbacks:
+        yield replace(script, callbacks=())
+        yield replace(script, callbacks=callbacks[: len(callbacks) // 2])
+        yield replace(script, callbacks=callbacks[:-1])
+    for number, actions in enumerate(callbacks):
+        for place in range(len(actions)):
+            fewer = actions[:place] + actions[place + 1 :]
+            yield replace(script, callbacks=(*callbacks[:number], fewer, *callbacks[number + 1 :]))
+        if not actions:
+            yield replace(script, callbacks=callbacks[:number] + callbacks[number + 1 :])
+    for each in fields(Setup):
+        if getattr(script.setup, each.name) != each.default:
+            yield replace(script, setup=replace(script.setup, **{each.name: each.default}))
+    for name in script.setup.overridden:
+        fewer_names = tuple(each for each in script.setup.overridden if each != name)
+        yield replace(script, setup=replace(script.setup, overridden=fewer_names))
+    for number, step in enumerate(steps):
+        if step[0] == "chunk" and len(step[1]) > 1:
+            data = step[1]
+            half = len(data) // 2
+            for less in (data[:half], data[half:], data[1:], data[:-1]):
+                shorter = ("chunk", less)
+                yield replace(script, steps=(*steps[:number], shorter, *steps[number + 1 :]))
+
+
+# -- Comparing ---------------------------------------------------------------------------
+
+
+def first_difference(expected: list[Event], seen: list[Event]) -> int | None:
+    """Where two records part, if they do."""
+    for place, (one, other) in enumerate(zip(expected, seen, strict=False)):
+        if one != other or repr(one[1:]) != repr(other[1:]):
+            return place
+    return None if len(expected) == len(seen) else min(len(expected), len(seen))
+
+
+def comparison(expected: list[Event], seen: list[Event], context: int = 12) -> str:
+    """The two records side by side, up to where they part and a little beyond."""
+    place = first_difference(expected, seen)
+    if place is None:
+        return "no difference"
+    lines = [f"  both     {shown(event)}" for event in expected[max(place - context, 0) : place]]
+    for name, events in (("expected", expected), ("seen    ", seen)):
+        lines += [f"- {name} {shown(event)}" for event in events[place : place + 5]]
+        if len(events) <= place:
+            lines.append(f"- {name} nothing more")
+    return "\n".join(lines)
+
+
+def report(script: Conversation, expected: Pair, seen: Pair) -> str | None:
+    """How a conversation differs, with the shortest script found that shows it; None if it does not."""
+
+    def differs(candidate: Conversation) -> bool:
+        removed = play(candidate, expected, Counter())
+        return first_difference(removed, play(candidate, seen)) is not None
+
+    if not differs(script):
+        return None
+    short = shrunk(script, differs)
+    counted = Counter[int]()
+    removed = play(short, expected, counted)
+    return (
+        f"{short}\n{comparison(removed, play(short, seen))}\n"
+        f"differences allowed for: {', '.join(map(str, sorted(counted))) or 'none'}"
+    )
+
+
+def main() -> None:
+    """Show one conversation, and how it differs."""
+    script = conversation(sys.argv[1], int(sys.argv[2]))
+    removed, ours = removed_modules(), our_modules()
+    print(script)
+    counted = Counter[int]()
+    for event in play(script, removed, counted):
+        print("  ", shown(event))
+    for number, times in sorted(counted.items()):
+        print(f"difference {number}, {DIFFERENCES[number]}: {times} times")
+    print(report(script, removed, ours) or "ours does the same")
+
+
+if __name__ == "__main__":
+    main()

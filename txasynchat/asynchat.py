@@ -1,0 +1,515 @@
+"""The drop-in for the ``asynchat`` module that Python 3.12 removed.
+
+Same names, signatures and order of events, as documented for Python 3.11, and what
+the documentation of 2.6 had besides. What differs on purpose is numbered in
+``docs/differences.md``. For new code there is :class:`txasynchat.AsyncChat`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections import deque
+from collections.abc import Awaitable, Iterable
+from socket import socket as _Socket
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IConsumer
+from zope.interface import implementer
+
+from txasynchat import asyncore
+from txasynchat.core.framing import Framer
+from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes, fifo, simple_producer
+from txasynchat.core.terminators import Terminator, find_prefix_at_end
+from txasynchat.legacy.channels import Watch, quiet_predicates
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from txasynchat.producers import ProducerDrain
+
+__all__ = ("async_chat", "fifo", "find_prefix_at_end", "simple_producer")
+
+_NEVER_SET: Any = object()
+
+
+class _Default(property):
+    """A property with a default: what a subclass writes in its body under that name.
+
+    Read from the class it is that value, as for any class attribute.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.default = f"_txa_{name}"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            default = getattr(owner, self.default, _NEVER_SET)
+            return self if default is _NEVER_SET else default
+        return super().__get__(instance, owner)
+
+    def take_from(self, name: str, owner: type) -> None:
+        """Put itself back in front of a plain value that `owner` has or inherits."""
+        found = next((vars(each)[name] for each in owner.__mro__ if name in vars(each)), self)
+        if not isinstance(found, property):
+            setattr(owner, self.default, found)
+            setattr(owner, name, self)
+
+
+@implementer(IConsumer)
+class _Consumer:
+    """An async_chat as Twisted's producers know it: their writes take the next place."""
+
+    def __init__(self, channel: async_chat) -> None:
+        self._channel = channel
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        from txasynchat.producers import ProducerDrain
+
+        drain = ProducerDrain()
+        drain.registerProducer(producer, streaming)
+        self._channel._txa_registered += (drain,)
+        self._channel._txa_adapted += (drain,)
+        self._channel.push_with_producer(drain)
+
+    def unregisterProducer(self) -> None:
+        if self._channel._txa_registered:
+            first, *others = self._channel._txa_registered
+            self._channel._txa_registered = tuple(others)
+            first.unregisterProducer()
+
+    def write(self, data: bytes) -> None:
+        if self._channel._txa_registered:
+            self._channel._txa_registered[0].write(data)
+        else:
+            self._channel.push(data)
+
+
+@implementer(IConsumer)
+class async_chat(asyncore.dispatcher):
+    """A channel for command and response protocols.
+
+    Override ``collect_incoming_data()`` and ``found_terminator()``.
+
+    :param sock: a connected socket, or None.
+    :param map: the map to enter; ``asyncore.socket_map`` if None.
+    :cvar ac_in_buffer_size: how much to receive at once, in bytes.
+    :cvar ac_out_buffer_size: how much to send at once, in bytes.
+    :cvar use_encoding: whether terminators, and what producers give, may be str.
+    :cvar encoding: how to encode that.
+    :ivar incoming: what ``_collect_incoming_data()`` has collected.
+    :ivar producer_fifo: what is to be sent: bytes, producers, None for the end.
+    :ivar ac_out_buffer: what is to be sent before that; empty unless a program
+        uses it, as those for Python 2 do.
+
+    >>> import socket
+    >>> class Shout(async_chat):
+    ...     def collect_incoming_data(self, data): self._collect_incoming_data(data)
+    ...     def found_terminator(self): self.push(self._get_data().upper() + b"!")
+    >>> ours, theirs = socket.socketpair()
+    >>> channel = Shout(ours)
+    >>> channel.set_terminator(b".")
+    >>> theirs.send(b"hello.")
+    6
+    >>> asyncore.loop(count=1)
+    >>> theirs.recv(100)
+    b'HELLO!'
+    >>> channel.close(); theirs.close()
+    """
+
+    ac_in_buffer_size: int = 65536
+    ac_out_buffer_size: int = 65536
+    use_encoding: int = 0
+    encoding: str = "latin-1"
+    ac_out_buffer: bytes = b""
+    incoming: list[bytes]
+    producer_fifo: deque[Any]
+
+    _txa_terminator: Any = _NEVER_SET
+    _txa_bad_terminator: Exception | None = None
+    _txa_framing: Framer | None = None
+    _txa_lock: Any = None
+    _txa_sending = False
+    _txa_awaited: Deferred[Any] | None = None
+    _txa_adapted: tuple[MoreProducer, ...] = ()
+    _txa_registered: tuple[ProducerDrain, ...] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Subclasses may have a plain ``terminator`` or ``ac_in_buffer`` in their body."""
+        super().__init_subclass__(**kwargs)
+        for name in ("terminator", "ac_in_buffer"):
+            vars(async_chat)[name].take_from(name, cls)
+
+    def __init__(self, sock: _Socket | None = None, map: dict[int, Any] | None = None) -> None:
+        self.ac_in_buffer = b""
+        self.incoming = []
+        self.producer_fifo = deque()
+        asyncore.dispatcher.__init__(self, sock, map)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            # IConsumer's methods, for Twisted's producers. Not in the class: a
+            # program may inherit a write() from somewhere else.
+            if name in ("registerProducer", "unregisterProducer", "write"):
+                return getattr(_Consumer(self), name)
+            return super().__getattr__(name)
+
+    # -- Input ----------------------------------------------------------------------
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        """A piece of the current message has come; never empty."""
+        raise NotImplementedError("must be implemented in subclass")
+
+    def found_terminator(self) -> None:
+        """The current message has ended."""
+        raise NotImplementedError("must be implemented in subclass")
+
+    def _collect_incoming_data(self, data: bytes) -> None:
+        self.incoming.append(data)
+
+    def _get_data(self) -> bytes:
+        data = b"".join(self.incoming)
+        del self.incoming[:]
+        return data
+
+    def message_too_long(self) -> None:
+        # For the framer. There is no limit here, so it is never called.
+        raise NotImplementedError
+
+    def set_terminator(self, term: Terminator | str) -> None:
+        """Set what ends the message: bytes, a number of bytes, or None for nothing.
+
+        All kinds that :meth:`txasynchat.AsyncChat.set_terminator` takes are taken.
+        One of a type that can't be is complained of when data comes.
+
+        :raise ValueError: for a negative number.
+        """
+        if isinstance(term, str) and self.use_encoding:
+            term = term.encode(self.encoding)
+        elif isinstance(term, int) and term < 0:
+            raise ValueError("the number of received bytes must be positive")
+        self.terminator = term
+
+    def get_terminator(self) -> Any:
+        """The current terminator; a number of bytes counts down to 0."""
+        return self.terminator
+
+    @_Default
+    def terminator(self) -> Any:
+        """The current terminator, as :meth:`get_terminator` returns it.
+
+        :raise AttributeError: if there never was one.
+        """
+        if self._txa_terminator is _NEVER_SET:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no terminator: call set_terminator()"
+            )
+        counted = self._txa_framer.terminator
+        return counted if isinstance(counted, int) else self._txa_terminator
+
+    @terminator.setter
+    def terminator(self, term: Any) -> None:
+        self._txa_terminator = term
+        self._txa_bad_terminator = None
+        try:
+            self._txa_framer.set_terminator(term)
+        except (TypeError, ValueError) as error:
+            self._txa_framer.set_terminator(None)
+            self._txa_bad_terminator = error
+
+    @_Default
+    def ac_in_buffer(self) -> bytes:
+        """The input not yet consumed. May be assigned."""
+        return self._txa_framer.unread
+
+    @ac_in_buffer.setter
+    def ac_in_buffer(self, data: BytesLike | str) -> None:
+        if data != "":  # which is what programs for Python 2 clear it with
+            data = as_bytes(data, self._txa_encoding, "what is assigned to ac_in_buffer")
+        self._txa_framer.unread = data or b""
+
+    @property
+    def _txa_framer(self) -> Framer:
+        framer = self._txa_framing
+        if framer is None:
+            framer = self._txa_framing = Framer()
+            if self._txa_terminator is not _NEVER_SET:
+                self.terminator = self._txa_terminator
+        return framer
+
+    @property
+    def _txa_encoding(self) -> str | None:
+        return self.encoding if self.use_encoding else None
+
+    def handle_read(self) -> None:
+        """Receive, and deliver what has come."""
+        try:
+            received = self.recv(self.ac_in_buffer_size)
+        except (BlockingIOError, *asyncore._TLS_WAITS):
+            return
+        except OSError:
+            self.handle_error()
+            return
+        framer = self._txa_framer
+        if received:
+            framer.feed(as_bytes(received, self._txa_encoding, "what recv() returned"))
+        if framer.pending:
+            framer.deliver(self, ask=self._txa_ask)
+
+    @property
+    def _txa_ask(self) -> Any:
+        # Who is to be asked for the terminator before each look; None where it
+        # can only have been set through the property above.
+        kind = type(self)
+        if (
+            kind.get_terminator is async_chat.get_terminator
+            and isinstance(inspect.getattr_static(kind, "terminator"), _Default)
+            and "get_terminator" not in self.__dict__
+            and self._txa_terminator is not _NEVER_SET
+            and self._txa_bad_terminator is None
+        ):
+            return None
+        return self._txa_ask_handler
+
+    def _txa_ask_handler(self) -> Terminator:
+        term = self.get_terminator()
+        if self._txa_bad_terminator is not None and term is self._txa_terminator:
+            raise self._txa_bad_terminator
+        return term  # type: ignore[no-any-return]
+
+    def _txa_joined(self, watch: Watch) -> None:
+        if self._txa_closed:
+            # Another connection: what the last one left is none of its business.
+            self._txa_framer.discard()
+            self._txa_framer.go()
+        super()._txa_joined(watch)
+
+    def _txa_ended(self) -> None:
+        self._txa_framer.stop()
+        self._txa_drop_output(self._txa_adapted)
+
+    # -- Output ---------------------------------------------------------------------
+
+    def push(self, data: BytesLike) -> None:
+        """Send data behind what was pushed before; what the socket takes, at once.
+
+        May be called from any thread: it is the calling one that sends.
+
+        :raise TypeError: if it is not bytes, a bytearray or a memoryview.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"push() takes bytes, not {type(data).__name__}: encode it before")
+        data = bytes(data)  # a copy of what its owner may still change
+        size = self.ac_out_buffer_size
+        if len(data) > size:
+            view = memoryview(data)
+            self.producer_fifo.extend(view[at : at + size] for at in range(0, len(data), size))
+        else:
+            self.producer_fifo.append(data)
+        self.initiate_send()
+
+    def push_with_producer(self, producer: Any) -> None:
+        """Send what a producer gives, behind what was pushed before.
+
+        :param producer: an object whose ``more()`` returns the next bytes, and
+            ``b""`` when there are no more; or any other kind that
+            :meth:`txasynchat.AsyncChat.push_with_producer` takes. Twisted's push
+            and pull producers write to the channel, their ``IConsumer``.
+        :raise TypeError: for anything else.
+        """
+        if not hasattr(producer, "more"):
+            from txasynchat.producers import as_producer, is_streaming
+
+            streaming = is_streaming(producer)
+            if streaming is not None:
+                _Consumer(self).registerProducer(producer, streaming)
+                return
+            producer = as_producer(producer, self.ac_out_buffer_size)
+            self._txa_adapted = (*self._txa_adapted, producer)
+        self.producer_fifo.append(producer)
+        self.initiate_send()
+
+    def close_when_done(self) -> None:
+        """Call ``handle_close()``, which closes, when all that was pushed is sent."""
+        self.producer_fifo.append(None)
+        self._txa_touch()
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def writable(self) -> bool:
+        """Whether something waits to be sent, or there is no connection yet."""
+        if not self.connected:
+            return True
+        if self._txa_awaited is not None:
+            return False
+        return bool(self.producer_fifo or self.ac_out_buffer)
+
+    def handle_write(self) -> None:
+        """Send more."""
+        self.initiate_send()
+
+    def handle_close(self) -> None:
+        """The connection has ended, from either side. Closes the channel."""
+        self.close()
+
+    def initiate_send(self) -> None:
+        """Send once, what comes next in the queue. From any thread."""
+        lock = self._txa_lock
+        if lock is None:
+            # Two threads may come here at once: one lock wins.
+            lock = self.__dict__.setdefault("_txa_lock", threading.RLock())
+        ended = False
+        with lock:
+            if self._txa_sending:
+                return  # called by a producer, or by send(): the outer call goes on
+            self._txa_sending = True
+            try:
+                ended = self._txa_send_next()
+            finally:
+                self._txa_sending = False
+        if ended:
+            self.handle_close()
+        else:
+            self._txa_touch_if_needed()
+
+    def _txa_send_next(self) -> bool:
+        # Sends once. Answers True at the end of the queue.
+        if type(self).refill_buffer is not async_chat.refill_buffer:
+            if len(self.ac_out_buffer) < self.ac_out_buffer_size:
+                self.refill_buffer()
+        if self.connected and self.ac_out_buffer:
+            sent = self._txa_send(self.ac_out_buffer[: self.ac_out_buffer_size])
+            self.ac_out_buffer = self.ac_out_buffer[sent:]
+            return False
+        while self.connected and self.producer_fifo and self._txa_awaited is None:
+            first = self.producer_fifo[0]
+            if first is None:
+                del self.producer_fifo[0]
+                return True
+            if not isinstance(first, (bytes, bytearray, memoryview, str)):
+                self._txa_ask_producer(first)
+            elif not first:
+                del self.producer_fifo[0]
+            else:
+                self._txa_send_first(first)
+                break
+        return False
+
+    def _txa_send_first(self, first: BytesLike | str) -> None:
+        size = self.ac_out_buffer_size
+        item = first
+        if not isinstance(item, (bytes, memoryview)):
+            item = as_bytes(item, self._txa_encoding, "what is to be sent")
+        data = item if len(item) <= size and isinstance(item, bytes) else bytes(item[:size])
+        sent = self._txa_send(data)
+        fifo = self.producer_fifo
+        if not sent or not fifo or fifo[0] is not first:
+            return  # nothing was sent, or the queue was dropped meanwhile
+        if sent >= len(item):
+            del fifo[0]
+        else:
+            # A view: the rest of a large item is not copied for each part sent.
+            fifo[0] = item[sent:] if len(item) <= size else memoryview(item)[sent:]
+
+    def _txa_send(self, data: bytes) -> int:
+        try:
+            return self.send(data) or 0
+        except asyncore._TLS_WAITS:
+            return 0
+        except OSError:
+            self.handle_error()
+            return 0
+
+    def _txa_ask_producer(self, producer: MoreProducer) -> None:
+        data = producer.more()
+        fifo = self.producer_fifo
+        if not fifo or fifo[0] is not producer:
+            return  # it has dropped the queue
+        if not isinstance(data, (bytes, str)) and isinstance(data, Awaitable):
+            self._txa_wait_for(producer, data)
+        elif data:
+            fifo.appendleft(data)
+        else:
+            del fifo[0]
+            self._txa_adapted = tuple(each for each in self._txa_adapted if each is not producer)
+
+    def _txa_wait_for(self, producer: MoreProducer, later: Awaitable[Any]) -> None:
+        from txasynchat.producers import as_deferred
+
+        awaited = self._txa_awaited = as_deferred(later)
+
+        def produced(result: Any) -> None:
+            if self._txa_awaited is not awaited:
+                return  # dropped meanwhile: nobody is interested in its end
+            self._txa_awaited = None
+            try:
+                if hasattr(result, "raiseException"):
+                    del self.producer_fifo[0]
+                    result.raiseException()
+                if result:
+                    self.producer_fifo.appendleft(result)
+                else:
+                    del self.producer_fifo[0]
+                self.initiate_send()
+            except asyncore._reraised_exceptions:
+                raise
+            except BaseException:
+                self.handle_error()
+
+        awaited.addBoth(produced)
+
+    def _txa_touch_if_needed(self) -> None:
+        watch = self._txa_watch
+        if watch is not None and watch.waits_to_write != self.writable():
+            watch.touch()
+
+    def discard_buffers(self) -> None:
+        """Drop all input not yet consumed, what was collected, and all output."""
+        self.ac_in_buffer = b""
+        del self.incoming[:]
+        adapted = [each for each in self.producer_fifo if each in self._txa_adapted]
+        self.producer_fifo.clear()
+        self.ac_out_buffer = b""
+        self._txa_drop_output(adapted)
+
+    def _txa_drop_output(self, adapted: Iterable[MoreProducer]) -> None:
+        # Producers of other kinds want to be told, and so does one that is awaited.
+        awaited, self._txa_awaited = self._txa_awaited, None
+        if awaited is not None:
+            awaited.cancel()
+        for producer in adapted:
+            from txasynchat.producers import stop_producer
+
+            stop_producer(producer)
+        self._txa_adapted = self._txa_registered = ()
+
+    # -- What the documentation of Python 2.6 had besides -----------------------------
+
+    def refill_buffer(self) -> None:
+        """Move what comes next in the queue into :attr:`ac_out_buffer`.
+
+        Called before sending where a subclass overrides it, and only there.
+        """
+        while self.producer_fifo:
+            first = self.producer_fifo[0]
+            if first is None:
+                if not self.ac_out_buffer:
+                    del self.producer_fifo[0]
+                    self.handle_close()
+                return
+            if isinstance(first, (bytes, bytearray, memoryview, str)):
+                del self.producer_fifo[0]
+                data = first
+            else:
+                data = first.more()
+            if data:
+                self.ac_out_buffer += as_bytes(data, self._txa_encoding, "what is to be sent")
+                return
+            if self.producer_fifo and self.producer_fifo[0] is first:
+                del self.producer_fifo[0]
+
+
+quiet_predicates.update((async_chat.readable, async_chat.writable))

@@ -1,0 +1,781 @@
+"""The drop-in for the ``asyncore`` module that Python 3.12 removed.
+
+Same names, signatures and order of events, as documented for Python 3.11; the
+loop is Twisted's reactor, when there is one (``txasynchat/legacy``). What differs
+on purpose is numbered in ``docs/differences.md``.
+
+Programs rebind names of this module (``asyncore.socket``, ``asyncore.socket_map``)
+and expect it to notice, so the code that uses them is here.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from errno import (
+    EAGAIN,
+    EALREADY,
+    EBADF,
+    ECONNABORTED,
+    ECONNRESET,
+    EINPROGRESS,
+    EINVAL,
+    EISCONN,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    ENOTCONN,
+    EPIPE,
+    ESHUTDOWN,
+    EWOULDBLOCK,
+    errorcode,
+)
+from socket import socket as _Socket
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+from txasynchat.legacy import readiness
+from txasynchat.legacy.channels import ChannelSet, Watch, channel_set, quiet_predicates
+from txasynchat.legacy.reactors import driver
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike, ReadableBuffer
+
+try:
+    from ssl import SSLWantReadError, SSLWantWriteError
+
+    #: What a non-blocking TLS socket raises for "not now".
+    _TLS_WAITS: tuple[type[OSError], ...] = (SSLWantReadError, SSLWantWriteError)
+except ImportError:  # a Python without TLS
+    _TLS_WAITS = ()
+
+__all__ = (
+    "ExitNow",
+    "close_all",
+    "compact_traceback",
+    "dispatcher",
+    "dispatcher_with_send",
+    "file_dispatcher",
+    "file_wrapper",
+    "loop",
+    "poll",
+    "poll2",
+    "poll3",
+    "read",
+    "readwrite",
+    "socket_map",
+    "write",
+)
+
+_MapType: TypeAlias = dict[int, Any]
+
+# Names that programs take from here although they were never documented.
+__habits = (select, time, EAGAIN)
+
+_DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
+
+#: No descriptor or memory for another connection: it can wait, others will end.
+_SHORTAGE = frozenset({EMFILE, ENFILE, ENOBUFS, ENOMEM})
+
+#: How long a listener pauses when the system has no descriptors left, in seconds.
+_PAUSE = 0.5
+
+#: The channels that ``loop()`` serves when it is given no other map.
+socket_map: _MapType = {}
+
+
+class ExitNow(Exception):
+    """Raised by a callback to leave ``loop()``, which lets it out."""
+
+
+_reraised_exceptions = (ExitNow, KeyboardInterrupt, SystemExit)
+
+
+def _strerror(err: int) -> str:
+    try:
+        return os.strerror(err)
+    except (ValueError, OverflowError):
+        return errorcode.get(err, f"Unknown error {err}")
+
+
+# -- Events -----------------------------------------------------------------------
+
+
+def read(obj: Any) -> None:
+    """Tell a channel that it can read; an exception goes to its ``handle_error()``."""
+    _tell(obj, obj.handle_read_event)
+
+
+def write(obj: Any) -> None:
+    """Tell a channel that it can write; an exception goes to its ``handle_error()``."""
+    _tell(obj, obj.handle_write_event)
+
+
+def _exception(obj: Any) -> None:
+    _tell(obj, obj.handle_expt_event)
+
+
+def _tell(obj: Any, event: Callable[[], object]) -> None:
+    try:
+        event()
+    except _reraised_exceptions:
+        raise
+    except _TLS_WAITS:
+        pass
+    except BaseException:
+        obj.handle_error()
+
+
+def readwrite(obj: Any, flags: int) -> None:
+    """Tell a channel all that ``select.poll`` found.
+
+    :param flags: of ``select.poll``. A hang-up or an error is told as
+        ``handle_close()``, after the others and unless one of them closed it.
+    """
+    events = (
+        (select.POLLIN, "handle_read_event"),
+        (select.POLLOUT, "handle_write_event"),
+        (select.POLLPRI, "handle_expt_event"),
+        (select.POLLHUP | select.POLLERR | select.POLLNVAL, "handle_close"),
+    )
+    closes = _closes(obj)
+    try:
+        for flag, event in events:
+            if flags & flag and _closes(obj) == closes:
+                getattr(obj, event)()
+    except _reraised_exceptions:
+        raise
+    except _TLS_WAITS:
+        pass
+    except OSError as error:
+        if error.errno in _DISCONNECTED:
+            if _closes(obj) == closes:
+                obj.handle_close()
+        else:
+            obj.handle_error()
+    except BaseException:
+        obj.handle_error()
+
+
+def _closes(obj: Any) -> int:
+    # How often it was closed. What is no dispatcher never tells.
+    closes = getattr(obj, "_txa_closes", 0)
+    return closes if isinstance(closes, int) else 0
+
+
+def _serve_as_select(channels: ChannelSet, ready: list[tuple[Watch, int]]) -> None:
+    # All that can be read, then all that can be written, as select.select() lists them.
+    channels.hand_out(ready, readiness.IN, lambda channel, flags: read(channel))
+    channels.hand_out(ready, readiness.OUT, lambda channel, flags: write(channel))
+    channels.hand_out(ready, readiness.PRI, lambda channel, flags: _exception(channel))
+    channels.hand_out(ready, readiness.NVAL, lambda channel, flags: readwrite(channel, flags))
+
+
+def _serve_as_poll(channels: ChannelSet, ready: list[tuple[Watch, int]]) -> None:
+    channels.hand_out(ready, ~0, readwrite)
+
+
+ChannelSet.dispatch_hosted = staticmethod(_serve_as_select)
+
+
+def poll(timeout: float = 0.0, map: _MapType | None = None) -> None:
+    """Serve a map for one round, reporting as ``select.select`` does.
+
+    :param timeout: how long to wait for an event, in seconds; None for any time.
+    :param map: the channels by descriptor; :data:`socket_map` if None.
+    """
+    channels = socket_map if map is None else map
+    if channels:
+        channel_set(channels).serve(timeout, _serve_as_select)
+
+
+def poll2(timeout: float = 0.0, map: _MapType | None = None) -> None:
+    """Serve a map for one round, reporting as ``select.poll`` does.
+
+    Arguments are those of :func:`poll`.
+    """
+    channels = socket_map if map is None else map
+    if channels:
+        channel_set(channels).serve(timeout, _serve_as_poll, as_select=False)
+
+
+poll3 = poll2
+
+
+def loop(
+    timeout: float = 30.0,
+    use_poll: bool = False,
+    map: _MapType | None = None,
+    count: int | None = None,
+) -> None:
+    """Serve a map until it is empty, in this thread.
+
+    In the main thread this drives the reactor too, if one is loaded and does not
+    run already; in another thread, or beside a running reactor, it serves the map
+    and nothing else. What a callback lets out, :exc:`ExitNow` for one, comes out.
+
+    :param timeout: the longest time of one round, in seconds.
+    :param use_poll: report as ``select.poll`` does, not as ``select.select``.
+    :param map: the channels by descriptor; :data:`socket_map` if None.
+    :param count: return after so many rounds.
+    :raise RuntimeError: without `count` in a callback of the running reactor,
+        which would stop with it.
+    """
+    channels = socket_map if map is None else map
+    if not channels:
+        return
+    if count is None and driver.is_inside():
+        raise RuntimeError(
+            "asyncore.loop() would stop the reactor, which runs already and serves these "
+            "channels by itself: leave the call out, or give it a count"
+        )
+    serve = _serve_as_poll if use_poll and hasattr(select, "poll") else _serve_as_select
+    served = channel_set(channels)
+    session = served.begin()
+    try:
+        while channels and (count is None or count > 0):
+            served.serve_round(session, timeout, serve, serve is _serve_as_select)
+            if count is not None:
+                count -= 1
+    finally:
+        served.end(session)
+
+
+# -- Channels ---------------------------------------------------------------------
+
+
+class dispatcher:
+    """A thin wrapper of a socket, which a loop tells of events.
+
+    Override ``handle_*()``, ``readable()`` and ``writable()``.
+
+    :param sock: a connected socket, or None: see :meth:`create_socket`.
+    :param map: the map to enter; :data:`socket_map` if None.
+
+    >>> class Hello(dispatcher):
+    ...     def writable(self): return False
+    ...     def handle_read(self): print(self.recv(100))
+    ...     def handle_close(self): self.close()
+    >>> ours, theirs = socket.socketpair()
+    >>> channel = Hello(ours)
+    >>> theirs.send(b"hello"), theirs.close()
+    (5, None)
+    >>> loop()
+    b'hello'
+    b''
+    """
+
+    debug: bool = False
+    connected: bool = False
+    accepting: bool = False
+    connecting: bool = False
+    closing: bool = False
+    addr: Any = None
+    ignore_log_types: frozenset[str] = frozenset({"warning"})
+    family_and_type: tuple[int, int]
+    socket: Any
+    _map: _MapType
+    _fileno: Any
+
+    # What is ours has this prefix, and is there before any __init__ was run.
+    _txa_watch: Watch | None = None
+    _txa_closes = 0
+    _txa_closed = False
+
+    def __init__(self, sock: _Socket | None = None, map: _MapType | None = None) -> None:
+        self._map = socket_map if map is None else map
+        self._fileno = None
+        if not sock:
+            self.socket = None
+            return
+        sock.setblocking(False)
+        self.set_socket(sock, map)
+        self.connected = True
+        try:
+            self.addr = sock.getpeername()
+        except OSError as error:
+            if error.errno not in (ENOTCONN, EINVAL):
+                self.del_channel(map)  # else a broken socket would be polled
+                raise
+            self.connected = False
+
+    def __repr__(self) -> str:
+        words = [f"{type(self).__module__}.{type(self).__qualname__}"]
+        if self.accepting and self.addr:
+            words.append("listening")
+        elif self.connected:
+            words.append("connected")
+        if self.addr is not None:
+            try:
+                words.append("%s:%d" % self.addr)
+            except TypeError:
+                words.append(repr(self.addr))
+        return f"<{' '.join(words)} at {id(self):#x}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            # Methods of the socket, as in Python 2 and early 3.
+            sock = self.__dict__.get("socket")
+            if sock is not None and not name.startswith("_"):
+                method = getattr(sock, name, None)
+                if callable(method):
+                    return method
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=self)
+
+    def _txa_joined(self, watch: Watch) -> None:
+        # It has entered a map: what it has is open, whatever it had before.
+        self._txa_watch = watch
+        self._txa_closed = False
+
+    def _txa_ended(self) -> None:
+        """It was closed. For subclasses with more to stop than the socket."""
+
+    def _txa_touch(self) -> None:
+        if self._txa_watch is not None:
+            self._txa_watch.touch()
+
+    # -- Maps and sockets
+
+    def add_channel(self, map: _MapType | None = None) -> None:
+        """Enter a map, the channel's own if None."""
+        channels = self._map if map is None else map
+        channels[self._fileno] = self
+        channel_set(channels).join(self._fileno, self)
+
+    def del_channel(self, map: _MapType | None = None) -> None:
+        """Leave a map, the channel's own if None."""
+        fd = self._fileno
+        channels = self._map if map is None else map
+        watch = self._txa_watch
+        if fd in channels:
+            del channels[fd]
+        if watch is not None and watch.fd == fd:
+            watch.left()
+        self._fileno = None
+
+    def create_socket(
+        self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM
+    ) -> None:
+        """Make a socket, as ``socket.socket`` does, and enter the map with it."""
+        self.family_and_type = family, type
+        sock = socket.socket(family, type)
+        sock.setblocking(False)
+        self.set_socket(sock)
+
+    def set_socket(self, sock: Any, map: _MapType | None = None) -> None:
+        """Have a socket, in place of the one before, and enter the map with it."""
+        self.socket = sock
+        self._fileno = sock.fileno()
+        self.add_channel(map)
+
+    def set_reuse_addr(self) -> None:
+        """Let the address be bound again at once after the server ended."""
+        try:
+            level, option = socket.SOL_SOCKET, socket.SO_REUSEADDR
+            self.socket.setsockopt(level, option, self.socket.getsockopt(level, option) | 1)
+        except OSError:
+            pass
+
+    def readable(self) -> bool:
+        """Whether to be told of input. Asked in each round of the loop."""
+        return True
+
+    def writable(self) -> bool:
+        """Whether to be told of room for output. Asked in each round of the loop."""
+        return True
+
+    def listen(self, num: int) -> None:
+        """Listen for connections; at most `num` wait to be accepted."""
+        self.accepting = True
+        if os.name == "nt":
+            num = min(num, 5)
+        self.socket.listen(num)
+        self._txa_touch()
+
+    def bind(self, addr: tuple[Any, ...] | str) -> None:
+        """Bind the socket to an address of its family."""
+        self.addr = addr
+        self.socket.bind(addr)
+
+    def connect(self, address: tuple[Any, ...] | str) -> None:
+        """Begin to connect; ``handle_connect()`` is called once it is done, maybe at once.
+
+        :raise OSError: if that can't even begin.
+        """
+        self.connected = False
+        self.connecting = True
+        error = self.socket.connect_ex(address)
+        if error in (EINPROGRESS, EALREADY, EWOULDBLOCK) or (
+            error == EINVAL and os.name == "nt"
+        ):
+            self.addr = address
+            self._txa_touch()
+        elif error in (0, EISCONN):
+            self.addr = address
+            self.handle_connect_event()
+        else:
+            raise OSError(error, errorcode[error])
+
+    def accept(self) -> tuple[_Socket, Any] | None:
+        """Accept a connection.
+
+        :return: its socket and the peer's address; None if it has gone already, or
+            if there are no descriptors left: then the listener pauses.
+        """
+        try:
+            sock, addr = self.socket.accept()
+        except TypeError:
+            return None
+        except OSError as error:
+            if error.errno in _SHORTAGE:
+                self.log_info(f"can't accept, trying again in {_PAUSE} s: {error}", "error")
+                if self._txa_watch is not None:
+                    self._txa_watch.rest(_PAUSE)
+                return None
+            if error.errno in (EWOULDBLOCK, ECONNABORTED, EAGAIN):
+                return None
+            raise
+        return sock, addr
+
+    def send(self, data: ReadableBuffer) -> int:
+        """Send what the socket takes at once.
+
+        :return: how many bytes; 0 for none, also when the peer is gone, which
+            ``handle_close()`` is told then.
+        """
+        try:
+            sent: int = self.socket.send(data)
+        except _TLS_WAITS:
+            return 0
+        except OSError as error:
+            if error.errno == EWOULDBLOCK:
+                return 0
+            if error.errno not in _DISCONNECTED:
+                raise
+            self._txa_lost()
+            return 0
+        return sent
+
+    def recv(self, buffer_size: int) -> bytes:
+        """Receive what is there, at most `buffer_size` bytes.
+
+        :return: ``b""`` when the peer has ended or is gone, which
+            ``handle_close()`` is told then.
+        :raise BlockingIOError: if nothing is there.
+        """
+        try:
+            data: bytes = self.socket.recv(buffer_size)
+        except OSError as error:
+            if error.errno not in _DISCONNECTED:
+                raise
+            data = b""
+        if not data:
+            self._txa_lost()
+            return b""
+        return data
+
+    def _txa_lost(self) -> None:
+        if not self._txa_closed:
+            self.handle_close()
+
+    def close(self) -> None:
+        """Leave the map and close the socket, at once. No callback comes after it."""
+        self.connected = False
+        self.accepting = False
+        self.connecting = False
+        self._txa_closes += 1
+        self._txa_closed = True
+        self._txa_ended()
+        self.del_channel()
+        if self.socket is not None:
+            try:
+                self.socket.close()
+            except OSError as error:
+                if error.errno not in (ENOTCONN, EBADF):
+                    raise
+
+    # -- Logging
+
+    def log(self, message: Any) -> None:
+        """Write to standard error. For what happens all the time, "hits"."""
+        sys.stderr.write(f"log: {message}\n")
+
+    def log_info(self, message: Any, type: str = "info") -> None:
+        """Print, unless :attr:`ignore_log_types` has the type. For all else."""
+        if type not in self.ignore_log_types:
+            print(f"{type}: {message}")
+
+    # -- What a loop calls
+
+    def handle_read_event(self) -> None:
+        """There is something to read, or to accept, or a connection was made."""
+        if self.accepting:
+            self.handle_accept()
+            return
+        closes = self._txa_closes
+        if not self.connected and self.connecting:
+            self.handle_connect_event()
+        if self._txa_closes == closes:
+            self.handle_read()
+
+    def handle_connect_event(self) -> None:
+        """The attempt to connect is over.
+
+        :raise OSError: if it failed.
+        """
+        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error != 0:
+            raise OSError(error, _strerror(error))
+        closes = self._txa_closes
+        self.handle_connect()
+        if self._txa_closes == closes:
+            self.connected = True
+            self.connecting = False
+        self._txa_touch()
+
+    def handle_write_event(self) -> None:
+        """There is room for output, or a connection was made."""
+        if self.accepting:
+            return
+        closes = self._txa_closes
+        if not self.connected and self.connecting:
+            self.handle_connect_event()
+        if self._txa_closes == closes:
+            self.handle_write()
+
+    def handle_expt_event(self) -> None:
+        """There is an error, or urgent data."""
+        if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0:
+            self.handle_close()
+            return
+        self.handle_expt()
+        self._txa_drop_urgent()
+
+    def _txa_drop_urgent(self) -> None:
+        # An urgent byte that nobody reads would be reported for ever.
+        if isinstance(self.socket, _Socket) and not self._txa_closed:
+            try:
+                _Socket.recv(self.socket, 1, socket.MSG_OOB)
+            except (OSError, ValueError):
+                pass
+
+    def handle_error(self) -> None:
+        """A callback has raised. Prints where, and calls ``handle_close()``.
+
+        A listener goes on: the next connection may fare better.
+        """
+        _, kind, value, where = compact_traceback()
+        try:
+            name = repr(self)
+        except Exception:
+            name = f"<__repr__(self) failed for object at {id(self):0x}>"
+        what = "listener goes on:" if self.accepting else "closing channel"
+        self.log_info(
+            f"uncaptured python exception, {what} {name} ({kind}:{value} {where})", "error"
+        )
+        if not self.accepting:
+            self.handle_close()
+
+    def handle_expt(self) -> None:
+        """There is urgent data. What is not read here is dropped."""
+        self.log_info("unhandled incoming priority event", "warning")
+
+    def handle_read(self) -> None:
+        """There is something to read."""
+        self.log_info("unhandled read event", "warning")
+
+    def handle_write(self) -> None:
+        """There is room for output."""
+        self.log_info("unhandled write event", "warning")
+
+    def handle_connect(self) -> None:
+        """A connection was made. :attr:`connected` is set after it."""
+        self.log_info("unhandled connect event", "warning")
+
+    def handle_accept(self) -> None:
+        """There is a connection to accept. Accepts it and calls ``handle_accepted()``."""
+        accepted = self.accept()
+        if accepted is not None:
+            self.handle_accepted(*accepted)
+
+    def handle_accepted(self, sock: _Socket, addr: Any) -> None:
+        """A connection was accepted, its socket and the peer's address."""
+        sock.close()
+        self.log_info("unhandled accepted event", "warning")
+
+    def handle_close(self) -> None:
+        """The connection has ended or is broken. Closes the channel."""
+        self.log_info("unhandled close event", "warning")
+        self.close()
+
+
+class dispatcher_with_send(dispatcher):
+    """A dispatcher that keeps what the socket does not take at once.
+
+    :param sock: a connected socket, or None.
+    :param map: the map to enter; :data:`socket_map` if None.
+
+    >>> ours, theirs = socket.socketpair()
+    >>> channel = dispatcher_with_send(ours)
+    >>> channel.send(b"hello")
+    >>> theirs.recv(100)
+    b'hello'
+    >>> channel.close(); theirs.close()
+    """
+
+    out_buffer: bytes
+
+    def __init__(self, sock: _Socket | None = None, map: _MapType | None = None) -> None:
+        dispatcher.__init__(self, sock, map)
+        self.out_buffer = b""
+
+    def initiate_send(self) -> None:
+        """Send what the socket takes of what is kept."""
+        sent = dispatcher.send(self, self.out_buffer[:65536])
+        self.out_buffer = self.out_buffer[sent:]
+        self._txa_touch()
+
+    def handle_write(self) -> None:
+        """Send more."""
+        self.initiate_send()
+
+    def writable(self) -> bool:
+        """Whether something is kept, or there is no connection yet."""
+        return not self.connected or bool(self.out_buffer)
+
+    def send(self, data: bytes) -> None:  # type: ignore[override]
+        """Send, now or later."""
+        if self.debug:
+            self.log_info(f"sending {data!r}")
+        self.out_buffer = self.out_buffer + data
+        self.initiate_send()
+
+
+quiet_predicates.update(
+    (dispatcher.readable, dispatcher.writable, dispatcher_with_send.writable)
+)
+
+
+def compact_traceback() -> tuple[tuple[str, str, str], type, BaseException, str]:
+    """The exception that is being handled, on one line.
+
+    :return: the file, function and line number where it was raised; its class; the
+        exception; and the way to it, ``[file|function|line]`` for each frame.
+    :raise AssertionError: if there is none.
+    """
+    kind, value, traceback = sys.exc_info()
+    if kind is None or value is None or traceback is None:
+        raise AssertionError("traceback does not exist")
+    frames = [
+        (frame.f_code.co_filename, frame.f_code.co_name, str(line))
+        for frame, line in walk_tb(traceback)
+    ]
+    return frames[-1], kind, value, " ".join(f"[{'|'.join(frame)}]" for frame in frames)
+
+
+def close_all(map: _MapType | None = None, ignore_all: bool = False) -> None:
+    """Close all channels of a map, and empty it.
+
+    :param map: the channels by descriptor; :data:`socket_map` if None.
+    :param ignore_all: whether to go on after any exception but those that are to
+        leave the loop; else only after the one for a descriptor already closed.
+    """
+    channels = socket_map if map is None else map
+    for channel in list(channels.values()):
+        try:
+            channel.close()
+        except _reraised_exceptions:
+            raise
+        except OSError as error:
+            if error.errno != EBADF and not ignore_all:
+                raise
+        except BaseException:
+            if not ignore_all:
+                raise
+    channels.clear()
+    channel_set(channels).close_if_empty()
+
+
+# -- Files ------------------------------------------------------------------------
+
+if os.name == "posix":
+
+    class file_wrapper:
+        """Makes a file look like a socket, as far as a dispatcher looks.
+
+        :param fd: the file's descriptor; a duplicate of it is used.
+        """
+
+        fd: int
+
+        def __init__(self, fd: int) -> None:
+            self.fd = os.dup(fd)
+
+        def __del__(self) -> None:
+            if getattr(self, "fd", -1) >= 0:
+                warnings.warn(f"unclosed file {self!r}", ResourceWarning, source=self)
+                self.close()
+
+        def recv(self, bufsize: int, flags: int = 0) -> bytes:
+            """Read at most `bufsize` bytes."""
+            return os.read(self.fd, bufsize)
+
+        def send(self, data: ReadableBuffer, flags: int = 0) -> int:
+            """Write; returns how many bytes."""
+            return os.write(self.fd, data)
+
+        @overload
+        def getsockopt(self, level: int, optname: int, buflen: None = None) -> int: ...
+
+        @overload
+        def getsockopt(self, level: int, optname: int, buflen: int) -> bytes: ...
+
+        def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> int | bytes:
+            """Answer that there is no error, and no other question.
+
+            :raise NotImplementedError: for any other option.
+            """
+            if (level, optname) == (socket.SOL_SOCKET, socket.SO_ERROR) and not buflen:
+                return 0
+            raise NotImplementedError("a file has no socket option but SO_ERROR")
+
+        read = recv
+        write = send
+
+        def close(self) -> None:
+            """Close the duplicate; the file itself stays open."""
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
+                os.close(fd)
+
+        def fileno(self) -> int:
+            """The duplicate's descriptor; -1 when closed."""
+            return self.fd
+
+    class file_dispatcher(dispatcher):
+        """A dispatcher for a pipe, a terminal or another file.
+
+        :param fd: a descriptor, or a file; a duplicate is used, not blocking.
+        :param map: the map to enter; :data:`socket_map` if None.
+        """
+
+        def __init__(self, fd: FileDescriptorLike, map: _MapType | None = None) -> None:
+            dispatcher.__init__(self, None, map)
+            self.connected = True
+            descriptor: int = fd if isinstance(fd, int) else fd.fileno()
+            self.set_file(descriptor)
+            os.set_blocking(descriptor, False)
+
+        def set_file(self, fd: int) -> None:
+            """Use a duplicate of `fd`, and enter the map with it."""
+            self.socket = file_wrapper(fd)
+            self._fileno = self.socket.fileno()
+            self.add_channel()

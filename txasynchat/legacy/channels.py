@@ -1,0 +1,739 @@
+"""Channel maps: what their channels wait for, and who is told when it comes.
+
+Each map has one :class:`ChannelSet`. It follows the map itself, a plain dict that
+programs edit, share and empty as they like, and the channels' own predicates,
+``readable()`` and ``writable()``.
+
+When predicates are asked:
+
+* those of a channel that overrides them, in every round, as the old loop did;
+* those of a channel that does not, when something happened to it that could
+  change the answer (:meth:`Watch.touch`, an event, a new socket);
+* all, to notice what was done behind our back (an item appended to
+  ``producer_fifo``, an entry put into the map): in every round while the map is
+  small, else whenever it costs no more than a fiftieth of the time.
+
+So a round costs what its busy channels cost, however many are idle.
+
+Threads: whoever calls ``loop()`` or ``poll()`` serves the map, several at once if
+they like. One of them waits at a time (``_leader``); a channel that one thread
+has in hand is not watched for another. Interest changes, under ``_books``, may
+come from any thread and take effect on a wait that is under way.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, MutableMapping
+from errno import EPERM
+from threading import get_ident
+from time import monotonic
+from typing import Any
+from weakref import WeakValueDictionary
+
+from twisted.logger import Logger
+
+from txasynchat.legacy.reactors import Session, driver
+from txasynchat.legacy.readiness import ERR, HUP, IN, NVAL, OUT, PRI, ReadySet, new_set
+
+__all__ = ("ChannelSet", "Dispatch", "Watch", "channel_set", "quiet_predicates")
+
+ChannelMap = MutableMapping[Any, Any]
+
+#: What serves the ready channels of a round.
+Dispatch = Callable[["ChannelSet", list[tuple["Watch", int]]], None]
+
+#: Up to this many channels all are asked in every round.
+_SMALL = 32
+
+#: The share of the time that asking all channels of a larger map may take: 1/50.
+_RARELY = 50
+
+#: How often channels of a map that the reactor serves are asked, in seconds:
+#: time-based predicates were asked once in each timeout of a loop.
+_LOOK_AGAIN = 0.2
+
+#: How long a thread that looped over a map keeps it from the reactor, in seconds,
+#: when it is alive and comes back again and again (``loop(count=1)`` and ``poll()``).
+_STILL_MINE = 1.0
+
+#: The base classes' own predicates: a channel that has no others is quiet. Its
+#: answers change only when it is touched.
+quiet_predicates: set[Callable[..., Any]] = set()
+
+
+class Watch:
+    """What is known of one channel in its map.
+
+    :ivar channel: the channel, as the map holds it.
+    :ivar fd: its number in the map.
+    :ivar wanted: what it waits for, flags of ``select.poll``.
+    """
+
+    __slots__ = (
+        "_set",
+        "channel",
+        "fd",
+        "muted",
+        "parked",
+        "registered",
+        "rests_until",
+        "serial",
+        "soft",
+        "sock",
+        "wanted",
+    )
+
+    def __init__(self, channel_set: ChannelSet, fd: Any, channel: Any, serial: int) -> None:
+        self._set = channel_set
+        self.fd = fd
+        self.channel = channel
+        self.serial = serial
+        self.wanted = 0
+        # The socket for which it is registered: another one may have the same number.
+        self.sock: Any = None
+        self.registered = 0
+        # Readiness that the system does not tell of: what asks for it.
+        self.soft: Callable[[], int] | None = None
+        # Why it is not registered although it waits: another thread has it in hand;
+        # it has hung up, and its channel does not read; its listener ran short.
+        self.parked = False
+        self.muted = False
+        self.rests_until = 0.0
+
+    @property
+    def waits_to_write(self) -> bool:
+        """Whether it was last seen to wait for room for output."""
+        return bool(self.wanted & OUT)
+
+    def touch(self) -> None:
+        """Something happened that may change what it waits for. From any thread."""
+        self._set.touched(self)
+
+    def rest(self, seconds: float) -> None:
+        """Watch it no more for a while."""
+        self._set.rest(self, seconds)
+
+    def notice(self) -> None:
+        """A socket that the system knows nothing of has become ready. From any thread."""
+        self._set.noticed(self)
+
+    def left(self) -> None:
+        """The channel has left the map, or its descriptor will be closed."""
+        self._set.leave(self)
+
+
+class ChannelSet:
+    """The channels of one map, and who serves them.
+
+    Alive as long as a channel, a loop or the reactor needs it.
+    """
+
+    #: How the reactor serves ready channels. The asyncore module sets it.
+    dispatch_hosted: Dispatch
+
+    _log = Logger()
+
+    def __init__(self, map: ChannelMap) -> None:
+        self.map = map
+        self._set: ReadySet | None = None
+        self._watches: dict[Any, Watch] = {}
+        self._loud: dict[Watch, None] = {}
+        self._fresh: list[Watch] = []
+        self._soft: dict[Watch, None] = {}
+        self._resting: dict[Watch, None] = {}
+        self._serial = 0
+        self._next_sweep = 0.0
+        self._unswept = True
+        self._round = 0
+        self._servers: list[int] = []  # the threads, by number; once for each nested call
+        self._waiting = False
+        self._attached = False
+        self._in_hand: list[tuple[int, Watch]] = []
+        self._owner: tuple[threading.Thread, float] | None = None
+        self._hosted: Any = None
+        self._look_again: Any = None
+        self._make_locks()
+
+    def _make_locks(self) -> None:
+        self._leader = threading.RLock()
+        self._books = threading.RLock()
+
+    def forked(self) -> None:
+        """In a forked child: leave the parent's set alone, have one of its own."""
+        self._make_locks()
+        if self._set is not None:
+            self._set.close()
+            self._set = None
+        me = get_ident()
+        self._servers = [thread for thread in self._servers if thread == me]
+        self._in_hand = [each for each in self._in_hand if each[0] == me]
+        self._waiting, self._attached = False, False
+        self._hosted = self._look_again = None
+        for watch in self._watches.values():
+            watch.registered = 0
+            watch.sock = None
+            watch.parked = False
+        self._unswept, self._next_sweep = True, 0.0
+
+    # -- Which channels -------------------------------------------------------------
+
+    def join(self, fd: Any, channel: Any) -> Watch:
+        """A channel has entered the map. It is not asked anything yet. From any thread."""
+        with self._books:
+            before = self._watches.get(fd)
+            if before is not None:
+                self._forget(before)
+            self._serial += 1
+            watch = self._watches[fd] = Watch(self, fd, channel, self._serial)
+            self._fresh.append(watch)
+            if hasattr(type(channel), "_txa_joined"):
+                channel._txa_joined(watch)
+        self._stir()
+        return watch
+
+    def leave(self, watch: Watch) -> None:
+        """A channel has left the map. From any thread, before its descriptor is closed."""
+        with self._books:
+            if self._watches.get(watch.fd) is not watch:
+                return
+            self._forget(watch)
+        if not self.map:
+            self._stir()
+            self.close_if_empty()
+
+    def _forget(self, watch: Watch) -> None:
+        del self._watches[watch.fd]
+        self._unregister(watch)
+        for each in (self._loud, self._soft, self._resting):
+            each.pop(watch, None)
+        if getattr(watch.channel, "_txa_watch", None) is watch:
+            watch.channel._txa_watch = None
+
+    def _holds(self, watch: Watch) -> bool:
+        return (
+            self._watches.get(watch.fd) is watch
+            and self.map.get(watch.fd) is watch.channel  # a number is not a channel
+        )
+
+    def close_if_empty(self) -> None:
+        """Give back what is open for the map's sake, when nobody needs it."""
+        with self._books:
+            if self.map or self._servers or self._attached:
+                return
+            for watch in list(self._watches.values()):
+                self._forget(watch)
+            ready_set, self._set = self._set, None
+            if ready_set is not None:
+                ready_set.close()
+
+    # -- What they wait for ---------------------------------------------------------
+
+    def touched(self, watch: Watch) -> None:
+        """See :meth:`Watch.touch`."""
+        if self._set is None:
+            return
+        if watch.sock is not None and _is_quiet(watch.channel):
+            self._ask(watch)
+        else:
+            self._fresh.append(watch)
+            self._stir()
+
+    def noticed(self, watch: Watch) -> None:
+        """See :meth:`Watch.notice`."""
+        self._soft[watch] = None
+        if self._hosted is not None and self._waiting and driver.is_inside():
+            self._serve_hosted([watch])
+        else:
+            self._stir()
+
+    def rest(self, watch: Watch, seconds: float) -> None:
+        """See :meth:`Watch.rest`."""
+        with self._books:
+            watch.rests_until = monotonic() + seconds
+            self._resting[watch] = None
+            self._unregister(watch)
+
+    def _stir(self) -> None:
+        # Something is to be asked, or there is nothing to wait for any more.
+        with self._books:
+            if self._waiting and self._set is not None:
+                self._set.wake()
+                return
+        if not self._servers and self._hosted is None and self.map:
+            driver.offer(self)
+
+    def _sync(self) -> None:
+        # Before each wait: what every channel waits for.
+        if self._resting:
+            self._end_rests()
+        if (
+            len(self.map) <= _SMALL
+            or len(self.map) != len(self._watches)
+            or (self._unswept and monotonic() >= self._next_sweep)
+        ):
+            self._sweep()
+            return
+        fresh, self._fresh = self._fresh, []
+        for watch in [*fresh, *self._loud]:
+            if self._watches.get(watch.fd) is watch:
+                self._ask(watch)
+
+    def _sweep(self) -> None:
+        started = monotonic()
+        self._unswept = False
+        self._fresh.clear()
+        for fd, channel in list(self.map.items()):
+            watch = self._watches.get(fd)
+            if watch is None or watch.channel is not channel:
+                watch = self.join(fd, channel)
+            self._ask(watch)
+        for watch in [each for each in list(self._watches.values()) if each.fd not in self.map]:
+            self.leave(watch)
+        ended = monotonic()
+        self._next_sweep = ended + _RARELY * (ended - started)
+
+    def _ask(self, watch: Watch) -> None:
+        channel = watch.channel
+        wanted = 0
+        if channel.readable():
+            wanted = IN
+        # A listener is never writable, whatever it says.
+        if channel.writable() and not channel.accepting:
+            wanted |= OUT
+        if wanted:
+            wanted |= PRI
+        if not _is_quiet(channel):
+            self._loud[watch] = None
+        elif watch in self._loud:
+            del self._loud[watch]
+        sock = getattr(channel, "socket", None)
+        if sock is not watch.sock or (wanted != watch.wanted) or _is_closed(sock):
+            self._want(watch, wanted, sock)
+
+    def _want(self, watch: Watch, wanted: int, sock: Any) -> None:
+        with self._books:
+            if self._watches.get(watch.fd) is not watch:
+                return
+            watch.muted = watch.muted and watch.wanted == wanted and watch.sock is sock
+            watch.wanted = wanted
+            if sock is not watch.sock or _is_closed(sock):
+                watch.sock = sock
+                watch.registered = 0
+                watch.soft = _soft_readiness(watch, sock)
+                self._soft.pop(watch, None)
+                if watch.soft is not None:
+                    self._soft[watch] = None
+            self._register(watch)
+
+    def _register(self, watch: Watch) -> None:
+        # Brings the set in line with the watch.
+        held_back = watch.parked or watch.muted or watch in self._resting
+        mask = 0 if held_back or watch.soft is _closed else watch.wanted
+        if mask == watch.registered or self._set is None:
+            return
+        if not mask:
+            self._unregister(watch)
+            return
+        if getattr(watch.sock, "readiness", None) is not None:
+            return  # it tells of itself
+        try:
+            self._set.watch(watch.fd, mask)
+        except OSError as error:
+            # A regular file is ready at any time; what else is refused can't be waited for.
+            watch.soft = _always if error.errno == EPERM else _closed
+        except (ValueError, TypeError):
+            watch.soft = _closed
+        else:
+            watch.registered = mask
+            return
+        self._soft[watch] = None
+
+    def _unregister(self, watch: Watch) -> None:
+        if watch.registered and self._set is not None:
+            self._set.unwatch(watch.fd)
+        watch.registered = 0
+
+    def _end_rests(self) -> None:
+        now = monotonic()
+        for watch in [each for each in list(self._resting) if each.rests_until <= now]:
+            with self._books:
+                self._resting.pop(watch, None)
+                if self._watches.get(watch.fd) is watch:
+                    self._register(watch)
+
+    # -- Serving --------------------------------------------------------------------
+
+    def serve(self, timeout: float | None, dispatch: Dispatch, as_select: bool = True) -> None:
+        """One round: wait for events of channels, and serve them.
+
+        Lasts `timeout` seconds when there are none, and until the map is empty at
+        the most. What a callback raises comes out.
+
+        :param timeout: in seconds; None for any time.
+        :param dispatch: what serves the ready channels.
+        :param as_select: whether hang-ups are what ``select.select`` makes of them,
+            something to read, or what ``select.poll`` does.
+        """
+        session = self.begin()
+        try:
+            self.serve_round(session, timeout, dispatch, as_select)
+        finally:
+            self.end(session)
+
+    def begin(self) -> Session:
+        """Somebody begins to serve the map, in this thread; to be ended by :meth:`end`."""
+        with self._books:
+            self._servers.append(get_ident())
+            if self._hosted is not None:
+                self._unhost()
+            self._unswept = True
+        return driver.begin()
+
+    def end(self, session: Session) -> None:
+        """Whoever served the map does so no more, for now."""
+        driver.end(session)
+        with self._books:
+            self._servers.remove(get_ident())
+            self._owner = threading.current_thread(), monotonic()
+        self.close_if_empty()
+        if self.map and not self._servers:
+            driver.offer(self)
+
+    def serve_round(
+        self, session: Session, timeout: float | None, dispatch: Dispatch, as_select: bool
+    ) -> None:
+        """A round of :meth:`serve`, between :meth:`begin` and :meth:`end`."""
+        deadline = None if timeout is None else monotonic() + timeout
+        if not self._leader.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+            return
+        try:
+            ready = self._wait(session, deadline, as_select)
+        finally:
+            self._leader.release()
+        if ready:
+            self._dispatch(dispatch, ready)
+
+    def _wait(
+        self, session: Session, deadline: float | None, as_select: bool
+    ) -> list[tuple[Watch, int]]:
+        if self._in_hand:
+            self._park()
+        while True:
+            self._waiting = True
+            try:
+                self._sync()
+                if not self.map:
+                    return []
+                left = None if deadline is None else max(deadline - monotonic(), 0)
+                longest = self._longest_wait(left)
+                started = monotonic()
+                events = session.wait(self._open(), longest)
+            finally:
+                self._waiting = False
+            if longest is None or monotonic() - started < longest:
+                self._unswept = True  # the reactor had something to do, who knows what
+            ready = self._take(events, as_select)
+            if ready or not self.map:
+                return ready
+            if deadline is not None and monotonic() >= deadline:
+                return []
+
+    def _open(self) -> ReadySet:
+        if self._set is None:
+            with self._books:
+                self._set = new_set()
+                for watch in self._watches.values():
+                    self._register(watch)
+        return self._set
+
+    def _longest_wait(self, left: float | None) -> float | None:
+        if self._soft:
+            return 0
+        limits = [] if left is None else [left]
+        if self._resting:
+            limits.append(min(each.rests_until for each in self._resting) - monotonic())
+        if self._unswept:
+            limits.append(self._next_sweep - monotonic())
+        return max(min(limits), 0) if limits else None
+
+    def _park(self) -> None:
+        # What other threads have in hand is not to be reported once more.
+        me = get_ident()
+        with self._books:
+            for thread, watch in list(self._in_hand):
+                if thread != me and not watch.parked:
+                    watch.parked = True
+                    self._unregister(watch)
+
+    def _take(
+        self, events: list[tuple[int, int]], as_select: bool
+    ) -> list[tuple[Watch, int]]:
+        flags_of: dict[Watch, int] = {}
+        for fd, flags in events:
+            watch = self._watches.get(fd)
+            if watch is None or not watch.registered:
+                if self._set is not None:  # closed behind our back, and still open elsewhere
+                    self._set.unwatch(fd)
+            else:
+                flags_of[watch] = flags
+        for watch in list(self._soft):
+            self._take_soft(watch, flags_of)
+        ready: list[tuple[Watch, int]] = []
+        for watch, flags in flags_of.items():
+            if not self._holds(watch):
+                self._fresh.append(watch)
+                self._unswept, self._next_sweep = True, 0.0
+                continue
+            flags = _as_select(flags, watch.wanted) if as_select else flags
+            if flags:
+                ready.append((watch, flags))
+            else:
+                self._mute(watch)
+        if len(ready) > 1:
+            ready.sort(key=_serial)
+        return ready
+
+    def _take_soft(self, watch: Watch, flags_of: dict[Watch, int]) -> None:
+        flags = _soft_flags(watch)
+        if not flags:
+            self._soft.pop(watch, None)
+        elif not (watch.parked or watch.muted or watch in self._resting):
+            flags_of[watch] = flags_of.get(watch, 0) | flags
+
+    def _mute(self, watch: Watch) -> None:
+        # It has hung up, and will say so for ever, but its channel does not read.
+        with self._books:
+            watch.muted = True
+            self._unregister(watch)
+            self._soft.pop(watch, None)
+
+    def _dispatch(self, dispatch: Dispatch, ready: list[tuple[Watch, int]]) -> None:
+        self._round += 1
+        self._unswept = True
+        try:
+            dispatch(self, ready)
+        finally:
+            for watch, _ in ready:
+                self._fresh.append(watch)
+                if watch.soft is not None:
+                    self._soft[watch] = None
+
+    def hand_out(
+        self,
+        ready: Iterable[tuple[Watch, int]],
+        wanted: int,
+        call: Callable[[Any, int], object],
+    ) -> None:
+        """Call `call` with each ready channel that has one of the `wanted` flags, and its flags.
+
+        Those that left the map meanwhile are spared. When the map was served in
+        between, from inside a callback or by another thread, the rest is left to
+        the next round: it may be served already.
+        """
+        this_round = self._round
+        me = get_ident()
+        for watch, flags in ready:
+            if not flags & wanted or not self._holds(watch):
+                continue
+            if self._round != this_round:
+                return
+            in_hand = me, watch
+            self._in_hand.append(in_hand)
+            try:
+                call(watch.channel, flags)
+            finally:
+                self._in_hand.remove(in_hand)
+                if watch.parked:
+                    self._unpark(watch)
+
+    def _unpark(self, watch: Watch) -> None:
+        with self._books:
+            watch.parked = False
+            if self._watches.get(watch.fd) is watch:
+                self._register(watch)
+
+    # -- Served by the reactor ------------------------------------------------------
+
+    def host(self, reactor: Any) -> None:
+        """Be served by the running reactor, unless somebody else does. In its thread."""
+        if self._servers or self._hosted is not None or not self.map or not driver.runs():
+            return
+        if self._is_kept():
+            reactor.callLater(_LOOK_AGAIN, self.host, reactor)
+            return
+        with self._books:
+            self._open().attach(reactor, self._serve_hosted)
+            self._attached = True
+            self._hosted = reactor
+        self._settle_hosted()
+
+    def _is_kept(self) -> bool:
+        # A thread that calls loop(count=1) or poll() again and again is still there.
+        if self._owner is None:
+            return False
+        thread, since = self._owner
+        return (
+            thread.is_alive()
+            and thread is not threading.current_thread()
+            and monotonic() - since < _STILL_MINE
+        )
+
+    def _unhost(self) -> None:
+        # Somebody begins to loop over the map.
+        reactor, self._hosted = self._hosted, None
+        self._waiting = False
+        if driver.is_inside():
+            self._leave_reactor()
+        else:
+            reactor.callFromThread(self._leave_reactor)
+
+    def _leave_reactor(self) -> None:
+        if self._hosted is None:
+            if self._set is not None:
+                self._set.detach()
+            self._attached = False
+            if self._look_again is not None and self._look_again.active():
+                self._look_again.cancel()
+            self._look_again = None
+            self.close_if_empty()
+
+    def _serve_hosted(self, told: Iterable[Watch] = ()) -> None:
+        # The reactor says that a channel is ready; or those `told` say it themselves.
+        if self._hosted is None or self._set is None:
+            return
+        if not self._leader.acquire(blocking=False):
+            return
+        try:
+            self._waiting = False
+            try:
+                ready = self._take([] if told else self._set.wait(0), True)
+            finally:
+                self._leader.release()
+            if ready:
+                self._dispatch(type(self).dispatch_hosted, ready)
+        except BaseException:
+            self._log.failure(
+                "uncaught exception of an asyncore channel, while the reactor serves its map"
+            )
+        self._settle_hosted()
+
+    def _settle_hosted(self) -> None:
+        # Until the reactor says something again.
+        if self._hosted is None:
+            return
+        self._waiting = True
+        try:
+            self._sync()
+        except BaseException:
+            self._log.failure("uncaught exception of readable() or writable()")
+        if not self.map:
+            self._hosted = None
+            self._waiting = False
+            self._leave_reactor()
+            return
+        for watch in list(self._soft):
+            if not _soft_flags(watch):
+                self._soft.pop(watch, None)
+        if self._soft and self._set is not None:
+            self._set.wake()
+        if self._look_again is None or not self._look_again.active():
+            self._look_again = self._hosted.callLater(_LOOK_AGAIN, self._look)
+
+
+    def _look(self) -> None:
+        # Other parts of the application may have touched channels behind our back.
+        self._unswept = True
+        self._settle_hosted()
+
+
+def _serial(ready: tuple[Watch, int]) -> int:
+    return ready[0].serial
+
+
+def _is_quiet(channel: Any) -> bool:
+    kind = type(channel)
+    own = getattr(channel, "__dict__", ())
+    return (
+        getattr(kind, "readable", None) in quiet_predicates
+        and getattr(kind, "writable", None) in quiet_predicates
+        and "readable" not in own
+        and "writable" not in own
+    )
+
+
+def _is_closed(sock: Any) -> bool:
+    try:
+        return sock is not None and sock.fileno() == -1
+    except Exception:
+        return False
+
+
+def _as_select(flags: int, wanted: int) -> int:
+    # What select.select() on Linux makes of the flags of poll().
+    found = 0
+    if wanted & IN and flags & (IN | HUP | ERR):
+        found = IN
+    if wanted & OUT and flags & (OUT | ERR):
+        found |= OUT
+    return found | flags & (PRI | NVAL)
+
+
+def _soft_flags(watch: Watch) -> int:
+    return 0 if watch.soft is None else watch.soft() & (watch.wanted | NVAL)
+
+
+def _always() -> int:
+    return IN | OUT
+
+
+def _closed() -> int:
+    return NVAL
+
+
+def _soft_readiness(watch: Watch, sock: Any) -> Callable[[], int] | None:
+    if _is_closed(sock):
+        return _closed
+    readiness = getattr(sock, "readiness", None)
+    if readiness is not None:
+        sock.watch = watch
+        return readiness  # type: ignore[no-any-return]
+    pending = getattr(sock, "pending", None)
+    if pending is None:
+        return None
+
+    def decrypted() -> int:  # TLS: what came and was not read does not make the socket ready
+        try:
+            count = pending()
+        except (OSError, ValueError):
+            return 0
+        return IN if isinstance(count, int) and count > 0 else 0
+
+    return decrypted
+
+
+_sets: WeakValueDictionary[int, ChannelSet] = WeakValueDictionary()
+_sets_lock = threading.Lock()
+
+
+def channel_set(map: ChannelMap) -> ChannelSet:
+    """The set that belongs to `map`, made when it is first asked for."""
+    found = _sets.get(id(map))
+    if found is None:
+        with _sets_lock:
+            found = _sets.get(id(map))
+            if found is None:
+                found = _sets[id(map)] = ChannelSet(map)
+    return found
+
+
+def _forked() -> None:
+    global _sets_lock
+    _sets_lock = threading.Lock()
+    for each in list(_sets.values()):
+        each.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,276 @@
+"""The reactor under the old loop: who drives it, and when it serves a map by itself.
+
+Three cases, decided anew at each round:
+
+* nobody has loaded a reactor: a loop waits for its map's set, and no more;
+* a reactor is there and does not run: a loop in the main thread drives it, turn
+  by turn, so that Twisted's timers and connections get on;
+* the reactor runs, under ``twistd`` or in a Twisted application: it serves the
+  maps that nobody loops over.
+
+A loop in another thread never drives the reactor: the main thread may start it
+at any time, and two threads in one reactor is one too many.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from threading import get_ident
+from time import monotonic
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from twisted.internet.error import ReactorNotRestartable
+from twisted.internet.interfaces import IReactorFDSet
+from twisted.python.threadable import isInIOThread
+
+from txasynchat.legacy.readiness import ReadySet
+
+__all__ = ("Driver", "Hosted", "Session", "driver")
+
+#: How long events of channels may keep a reactor from its turn, in seconds.
+_FAIR = 0.01
+
+#: The longest run of an asyncio loop, in seconds. Each run leaves a timer of this
+#: length behind, however early it ended.
+_LONGEST_RUN = 0.05
+
+
+class Hosted(Protocol):
+    """What a running reactor can serve."""
+
+    def host(self, reactor: Any) -> None:
+        """Be served by the running reactor, unless somebody else does. In its thread."""
+
+
+class Session:
+    """One call of ``loop()`` or ``poll()``: how it waits.
+
+    :ivar drives: whether it may drive a reactor.
+    """
+
+    def __init__(self, driver: Driver, drives: bool) -> None:
+        self._driver = driver
+        self.drives = drives
+        self._attached: ReadySet | None = None
+
+    def wait(self, ready_set: ReadySet, timeout: float | None) -> list[tuple[int, int]]:
+        """The descriptors of `ready_set` that are ready, after `timeout` seconds at most.
+
+        May return early without any, when the reactor had something to do.
+        """
+        if not (self.drives and self._driver.start(self)):
+            return ready_set.wait(timeout)
+        ready = ready_set.wait(0)
+        if ready and self._driver.is_fair():
+            return ready
+        if ready:
+            timeout = 0
+        elif ready_set.patience is not None:
+            timeout = ready_set.patience if timeout is None else min(timeout, ready_set.patience)
+        if self._attached is not ready_set:
+            self._attach(ready_set)
+        self._driver.turn(timeout)
+        return ready or ready_set.wait(0)
+
+    def _attach(self, ready_set: ReadySet) -> None:
+        self.detach()
+        ready_set.attach(self._driver.reactor, self._driver.end_turn)
+        self._attached = ready_set
+
+    def detach(self) -> None:
+        """Have the reactor's waits no longer end when the set is ready."""
+        attached, self._attached = self._attached, None
+        if attached is not None:
+            attached.detach()
+
+
+class Driver:
+    """Drives the process's reactor, if there is one, and knows when it runs by itself."""
+
+    def __init__(self) -> None:
+        self._sessions: list[Session] = []
+        self._started: Any = None
+        self._turning = False
+        self._fair_until = 0.0
+        self._inherited: Any = None
+        self._armed: Any = None
+        self._waiting: WeakSet[Hosted] = WeakSet()
+
+    @property
+    def reactor(self) -> Any:
+        """The reactor, if one has been loaded; a forked child has none yet."""
+        reactor = sys.modules.get("twisted.internet.reactor")
+        return None if reactor is self._inherited else reactor
+
+    def runs(self) -> bool:
+        """Whether the reactor runs, driven by somebody else."""
+        reactor = self.reactor
+        return reactor is not None and bool(reactor.running) and self._started is None
+
+    def is_inside(self) -> bool:
+        """Whether this thread is the reactor's, at work on one of its callbacks."""
+        if not isInIOThread():
+            return False
+        return self._turning or self.runs()
+
+    # -- Driving --------------------------------------------------------------------
+
+    def begin(self) -> Session:
+        """Somebody begins to wait, in this thread; to be ended by :meth:`end`."""
+        drives = (
+            get_ident() == threading.main_thread().ident
+            and not self._turning
+            and not self.runs()
+        )
+        session = Session(self, drives)
+        if drives:
+            if self._sessions:
+                self._sessions[-1].detach()
+            self._sessions.append(session)
+        return session
+
+    def end(self, session: Session) -> None:
+        """The wait is over."""
+        if session not in self._sessions:
+            return
+        session.detach()
+        self._sessions.remove(session)
+        if not self._sessions and self._started is not None:
+            reactor, self._started = self._started, None
+            if reactor.running:
+                reactor.crash()  # that is: it may be run by somebody else now
+            if self._waiting:
+                self._arm(reactor)
+
+    def start(self, session: Session) -> bool:
+        """Have the reactor ready to be driven by `session`, if that is possible."""
+        reactor = self.reactor
+        if reactor is None or self._turning:
+            return False
+        if self._started is None:
+            if reactor.running or not self._begin_to_run(reactor):
+                session.drives = False
+                return False
+        elif not reactor.running:  # somebody has stopped it for good
+            session.drives = False
+            return False
+        return True
+
+    def _begin_to_run(self, reactor: Any) -> bool:
+        if _is_running_asyncio(reactor):
+            return False
+        _check_can_watch(reactor)
+        self._started = reactor
+        try:
+            reactor.startRunning(installSignalHandlers=False)
+        except ReactorNotRestartable:
+            self._started = None
+        return self._started is not None
+
+    def is_fair(self) -> bool:
+        """Whether the reactor had its turn just now."""
+        return monotonic() < self._fair_until
+
+    def turn(self, timeout: float | None) -> None:
+        """Let the reactor do what it has to do, and wait `timeout` seconds at most."""
+        reactor = self._started
+        self._turning = True
+        try:
+            if _is_asyncio(reactor):
+                self._run_asyncio(reactor, timeout)
+            else:
+                reactor.runUntilCurrent()
+                due = reactor.timeout()
+                if due is not None and (timeout is None or due < timeout):
+                    timeout = due
+                reactor.doIteration(timeout)
+        finally:
+            self._turning = False
+            self._fair_until = monotonic() + _FAIR
+
+    def _run_asyncio(self, reactor: Any, timeout: float | None) -> None:
+        timeout = _LONGEST_RUN if timeout is None else min(timeout, _LONGEST_RUN)
+        ending = reactor.callLater(timeout, self.end_turn)
+        try:
+            reactor.iterate(timeout)
+        finally:
+            if ending.active():
+                ending.cancel()
+
+    def end_turn(self) -> None:
+        """End the turn. Only an asyncio loop has to be told: others end by themselves."""
+        if self._turning and _is_asyncio(self._started):
+            import asyncio
+
+            asyncio.get_running_loop().stop()
+
+    # -- Hosting --------------------------------------------------------------------
+
+    def offer(self, hosted: Hosted) -> None:
+        """Have the running reactor serve `hosted`; if it does not run yet, when it does."""
+        reactor = self.reactor
+        if reactor is None:
+            return
+        if not self.runs():
+            self._waiting.add(hosted)
+            self._arm(reactor)
+        elif self.is_inside():
+            hosted.host(reactor)
+        else:
+            reactor.callFromThread(hosted.host, reactor)
+
+    def _arm(self, reactor: Any) -> None:
+        # While a loop drives the reactor, callWhenRunning would call at once.
+        if self._armed is reactor or self._started is not None:
+            return
+        self._armed = reactor
+
+        def runs() -> None:
+            self._armed = None
+            if self.runs():
+                for each in list(self._waiting):
+                    each.host(reactor)
+                self._waiting.clear()
+
+        reactor.callWhenRunning(runs)
+
+    def forget(self) -> None:
+        """In a forked child: the reactor is the parent's, down to its epoll set."""
+        self._inherited = sys.modules.get("twisted.internet.reactor")
+        self._sessions.clear()
+        self._started = self._armed = None
+        self._turning = False
+
+
+def _is_asyncio(reactor: Any) -> bool:
+    module = sys.modules.get("twisted.internet.asyncioreactor")
+    return module is not None and isinstance(reactor, module.AsyncioSelectorReactor)
+
+
+def _is_running_asyncio(reactor: Any) -> bool:
+    if not _is_asyncio(reactor):
+        return False
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _check_can_watch(reactor: Any) -> None:
+    if not IReactorFDSet.providedBy(reactor):
+        raise RuntimeError(
+            f"{type(reactor).__name__} can't watch descriptors, so it can't serve asyncore "
+            "channels: install another reactor first, the select reactor for one"
+        )
+
+
+driver = Driver()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=driver.forget)
