@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from txasynchat.errors import ChatClosed
     from txasynchat.factory import AsyncChatFactory
     from txasynchat.legacy.aliases import install, uninstall
+    from txasynchat.legacy.transport_socket import LegacyFactory, TransportSocket
     from txasynchat.producers import ProducerDrain, ProducerSender
     from txasynchat.protocol import AsyncChat, PauseReason
 
@@ -24,11 +25,13 @@ __all__ = (
     "AsyncChatFactory",
     "ChatClosed",
     "CloseReason",
+    "LegacyFactory",
     "MoreProducer",
     "PauseReason",
     "ProducerDrain",
     "ProducerSender",
     "Terminator",
+    "TransportSocket",
     "fifo",
     "find_prefix_at_end",
     "install",
@@ -41,11 +44,13 @@ _HOMES = {
     "AsyncChatFactory": "factory",
     "ChatClosed": "errors",
     "CloseReason": "core.lifecycle",
+    "LegacyFactory": "legacy.transport_socket",
     "MoreProducer": "core.outbox",
     "PauseReason": "protocol",
     "ProducerDrain": "producers",
     "ProducerSender": "producers",
     "Terminator": "core.terminators",
+    "TransportSocket": "legacy.transport_socket",
     "fifo": "core.outbox",
     "find_prefix_at_end": "core.terminators",
     "install": "legacy.aliases",

@@ -7,18 +7,16 @@ the documentation of 2.6 had besides. What differs on purpose is numbered in
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections import deque
 from collections.abc import Awaitable, Iterable
-from socket import socket as _Socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.interfaces import IConsumer
-from zope.interface import implementer
+from zope.interface import classImplements, implementer
 
 from txasynchat import asyncore
-from txasynchat.core.framing import Framer
+from txasynchat.core.framing import Framer, Handler
 from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes, fifo, simple_producer
 from txasynchat.core.terminators import Terminator, find_prefix_at_end
 from txasynchat.legacy.channels import Watch, quiet_predicates
@@ -32,28 +30,22 @@ __all__ = ("async_chat", "fifo", "find_prefix_at_end", "simple_producer")
 
 _NEVER_SET: Any = object()
 
+_NOT_NOW: tuple[type[OSError], ...] = (BlockingIOError, *asyncore._TLS_WAITS)
 
-class _Default(property):
-    """A property with a default: what a subclass writes in its body under that name.
+#: What stands in the queue for itself; anything else but None is a producer.
+_BYTES_OR_TEXT = (bytes, bytearray, memoryview, str)
+
+
+class _WithDefault(property):
+    """A property of a class that has a value written in its body under that name.
 
     Read from the class it is that value, as for any class attribute.
     """
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.default = f"_txa_{name}"
+    default: Any = None
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
-            default = getattr(owner, self.default, _NEVER_SET)
-            return self if default is _NEVER_SET else default
-        return super().__get__(instance, owner)
-
-    def take_from(self, name: str, owner: type) -> None:
-        """Put itself back in front of a plain value that `owner` has or inherits."""
-        found = next((vars(each)[name] for each in owner.__mro__ if name in vars(each)), self)
-        if not isinstance(found, property):
-            setattr(owner, self.default, found)
-            setattr(owner, name, self)
+        return self.default if instance is None else super().__get__(instance, owner)
 
 
 @implementer(IConsumer)
@@ -85,7 +77,6 @@ class _Consumer:
             self._channel.push(data)
 
 
-@implementer(IConsumer)
 class async_chat(asyncore.dispatcher):
     """A channel for command and response protocols.
 
@@ -125,6 +116,7 @@ class async_chat(asyncore.dispatcher):
     incoming: list[bytes]
     producer_fifo: deque[Any]
 
+    _txa_asks = False
     _txa_terminator: Any = _NEVER_SET
     _txa_bad_terminator: Exception | None = None
     _txa_framing: Framer | None = None
@@ -138,9 +130,19 @@ class async_chat(asyncore.dispatcher):
         """Subclasses may have a plain ``terminator`` or ``ac_in_buffer`` in their body."""
         super().__init_subclass__(**kwargs)
         for name in ("terminator", "ac_in_buffer"):
-            vars(async_chat)[name].take_from(name, cls)
+            ours: property = vars(async_chat)[name]
+            found = next(vars(each)[name] for each in cls.__mro__ if name in vars(each))
+            if not isinstance(found, property):
+                default = _WithDefault(ours.fget, ours.fset, doc=ours.__doc__)
+                default.default = found
+                setattr(cls, name, default)
+                setattr(cls, f"_txa_{name}", found)
+            elif found is not ours and not isinstance(found, _WithDefault):
+                cls._txa_asks = True
 
-    def __init__(self, sock: _Socket | None = None, map: dict[int, Any] | None = None) -> None:
+    def __init__(
+        self, sock: asyncore.Socket | None = None, map: dict[int, Any] | None = None
+    ) -> None:
         self.ac_in_buffer = b""
         self.incoming = []
         self.producer_fifo = deque()
@@ -173,10 +175,6 @@ class async_chat(asyncore.dispatcher):
         del self.incoming[:]
         return data
 
-    def message_too_long(self) -> None:
-        # For the framer. There is no limit here, so it is never called.
-        raise NotImplementedError
-
     def set_terminator(self, term: Terminator | str) -> None:
         """Set what ends the message: bytes, a number of bytes, or None for nothing.
 
@@ -195,7 +193,7 @@ class async_chat(asyncore.dispatcher):
         """The current terminator; a number of bytes counts down to 0."""
         return self.terminator
 
-    @_Default
+    @property
     def terminator(self) -> Any:
         """The current terminator, as :meth:`get_terminator` returns it.
 
@@ -218,16 +216,16 @@ class async_chat(asyncore.dispatcher):
             self._txa_framer.set_terminator(None)
             self._txa_bad_terminator = error
 
-    @_Default
+    @property
     def ac_in_buffer(self) -> bytes:
         """The input not yet consumed. May be assigned."""
         return self._txa_framer.unread
 
     @ac_in_buffer.setter
     def ac_in_buffer(self, data: BytesLike | str) -> None:
-        if data != "":  # which is what programs for Python 2 clear it with
-            data = as_bytes(data, self._txa_encoding, "what is assigned to ac_in_buffer")
-        self._txa_framer.unread = data or b""
+        # "" is what programs for Python 2 clear it with.
+        encoding = "ascii" if data == "" else self._txa_encoding
+        self._txa_framer.unread = as_bytes(data, encoding, "what is assigned to ac_in_buffer")
 
     @property
     def _txa_framer(self) -> Framer:
@@ -246,7 +244,7 @@ class async_chat(asyncore.dispatcher):
         """Receive, and deliver what has come."""
         try:
             received = self.recv(self.ac_in_buffer_size)
-        except (BlockingIOError, *asyncore._TLS_WAITS):
+        except _NOT_NOW:
             return
         except OSError:
             self.handle_error()
@@ -255,7 +253,7 @@ class async_chat(asyncore.dispatcher):
         if received:
             framer.feed(as_bytes(received, self._txa_encoding, "what recv() returned"))
         if framer.pending:
-            framer.deliver(self, ask=self._txa_ask)
+            framer.deliver(cast(Handler, self), ask=self._txa_ask)
 
     @property
     def _txa_ask(self) -> Any:
@@ -264,7 +262,7 @@ class async_chat(asyncore.dispatcher):
         kind = type(self)
         if (
             kind.get_terminator is async_chat.get_terminator
-            and isinstance(inspect.getattr_static(kind, "terminator"), _Default)
+            and not kind._txa_asks
             and "get_terminator" not in self.__dict__
             and self._txa_terminator is not _NEVER_SET
             and self._txa_bad_terminator is None
@@ -312,13 +310,13 @@ class async_chat(asyncore.dispatcher):
     def push_with_producer(self, producer: Any) -> None:
         """Send what a producer gives, behind what was pushed before.
 
-        :param producer: an object whose ``more()`` returns the next bytes, and
+        :param producer: bytes, or an object whose ``more()`` returns the next bytes, and
             ``b""`` when there are no more; or any other kind that
             :meth:`txasynchat.AsyncChat.push_with_producer` takes. Twisted's push
             and pull producers write to the channel, their ``IConsumer``.
         :raise TypeError: for anything else.
         """
-        if not hasattr(producer, "more"):
+        if not hasattr(producer, "more") and not isinstance(producer, _BYTES_OR_TEXT):
             from txasynchat.producers import as_producer, is_streaming
 
             streaming = is_streaming(producer)
@@ -377,9 +375,9 @@ class async_chat(asyncore.dispatcher):
 
     def _txa_send_next(self) -> bool:
         # Sends once. Answers True at the end of the queue.
-        if type(self).refill_buffer is not async_chat.refill_buffer:
-            if len(self.ac_out_buffer) < self.ac_out_buffer_size:
-                self.refill_buffer()
+        refills = type(self).refill_buffer is not async_chat.refill_buffer
+        if refills and len(self.ac_out_buffer) < self.ac_out_buffer_size:
+            self.refill_buffer()
         if self.connected and self.ac_out_buffer:
             sent = self._txa_send(self.ac_out_buffer[: self.ac_out_buffer_size])
             self.ac_out_buffer = self.ac_out_buffer[sent:]
@@ -389,7 +387,7 @@ class async_chat(asyncore.dispatcher):
             if first is None:
                 del self.producer_fifo[0]
                 return True
-            if not isinstance(first, (bytes, bytearray, memoryview, str)):
+            if not isinstance(first, _BYTES_OR_TEXT):
                 self._txa_ask_producer(first)
             elif not first:
                 del self.producer_fifo[0]
@@ -500,7 +498,7 @@ class async_chat(asyncore.dispatcher):
                     del self.producer_fifo[0]
                     self.handle_close()
                 return
-            if isinstance(first, (bytes, bytearray, memoryview, str)):
+            if isinstance(first, _BYTES_OR_TEXT):
                 del self.producer_fifo[0]
                 data = first
             else:
@@ -511,5 +509,8 @@ class async_chat(asyncore.dispatcher):
             if self.producer_fifo and self.producer_fifo[0] is first:
                 del self.producer_fifo[0]
 
+
+if not TYPE_CHECKING:  # its methods are there, but not in the class
+    classImplements(async_chat, IConsumer)
 
 quiet_predicates.update((async_chat.readable, async_chat.writable))

@@ -17,6 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from errno import (
     EAGAIN,
     EALREADY,
@@ -36,7 +37,6 @@ from errno import (
     EWOULDBLOCK,
     errorcode,
 )
-from socket import socket as _Socket
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -73,6 +73,8 @@ __all__ = (
     "write",
 )
 
+# Programs rebind the name "socket" of this module, and dispatchers have such an attribute.
+Socket: TypeAlias = socket.socket
 _MapType: TypeAlias = dict[int, Any]
 
 # Names that programs take from here although they were never documented.
@@ -288,7 +290,7 @@ class dispatcher:
     _txa_closes = 0
     _txa_closed = False
 
-    def __init__(self, sock: _Socket | None = None, map: _MapType | None = None) -> None:
+    def __init__(self, sock: Socket | None = None, map: _MapType | None = None) -> None:
         self._map = socket_map if map is None else map
         self._fileno = None
         if not sock:
@@ -313,8 +315,9 @@ class dispatcher:
             words.append("connected")
         if self.addr is not None:
             try:
-                words.append("%s:%d" % self.addr)
-            except TypeError:
+                host, port = self.addr
+                words.append(f"{host}:{port:d}")
+            except (TypeError, ValueError):
                 words.append(repr(self.addr))
         return f"<{' '.join(words)} at {id(self):#x}>"
 
@@ -361,9 +364,7 @@ class dispatcher:
             watch.left()
         self._fileno = None
 
-    def create_socket(
-        self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM
-    ) -> None:
+    def create_socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM) -> None:
         """Make a socket, as ``socket.socket`` does, and enter the map with it."""
         self.family_and_type = family, type
         sock = socket.socket(family, type)
@@ -413,9 +414,7 @@ class dispatcher:
         self.connected = False
         self.connecting = True
         error = self.socket.connect_ex(address)
-        if error in (EINPROGRESS, EALREADY, EWOULDBLOCK) or (
-            error == EINVAL and os.name == "nt"
-        ):
+        if error in (EINPROGRESS, EALREADY, EWOULDBLOCK) or (error == EINVAL and os.name == "nt"):
             self.addr = address
             self._txa_touch()
         elif error in (0, EISCONN):
@@ -424,7 +423,7 @@ class dispatcher:
         else:
             raise OSError(error, errorcode[error])
 
-    def accept(self) -> tuple[_Socket, Any] | None:
+    def accept(self) -> tuple[Socket, Any] | None:
         """Accept a connection.
 
         :return: its socket and the peer's address; None if it has gone already, or
@@ -561,11 +560,9 @@ class dispatcher:
 
     def _txa_drop_urgent(self) -> None:
         # An urgent byte that nobody reads would be reported for ever.
-        if isinstance(self.socket, _Socket) and not self._txa_closed:
-            try:
-                _Socket.recv(self.socket, 1, socket.MSG_OOB)
-            except (OSError, ValueError):
-                pass
+        if isinstance(self.socket, Socket) and not self._txa_closed:
+            with suppress(OSError, ValueError):
+                Socket.recv(self.socket, 1, socket.MSG_OOB)
 
     def handle_error(self) -> None:
         """A callback has raised. Prints where, and calls ``handle_close()``.
@@ -606,7 +603,7 @@ class dispatcher:
         if accepted is not None:
             self.handle_accepted(*accepted)
 
-    def handle_accepted(self, sock: _Socket, addr: Any) -> None:
+    def handle_accepted(self, sock: Socket, addr: Any) -> None:
         """A connection was accepted, its socket and the peer's address."""
         sock.close()
         self.log_info("unhandled accepted event", "warning")
@@ -633,7 +630,7 @@ class dispatcher_with_send(dispatcher):
 
     out_buffer: bytes
 
-    def __init__(self, sock: _Socket | None = None, map: _MapType | None = None) -> None:
+    def __init__(self, sock: Socket | None = None, map: _MapType | None = None) -> None:
         dispatcher.__init__(self, sock, map)
         self.out_buffer = b""
 
@@ -659,9 +656,7 @@ class dispatcher_with_send(dispatcher):
         self.initiate_send()
 
 
-quiet_predicates.update(
-    (dispatcher.readable, dispatcher.writable, dispatcher_with_send.writable)
-)
+quiet_predicates.update((dispatcher.readable, dispatcher.writable, dispatcher_with_send.writable))
 
 
 def compact_traceback() -> tuple[tuple[str, str, str], type, BaseException, str]:
@@ -721,7 +716,7 @@ if os.name == "posix":
 
         def __del__(self) -> None:
             if getattr(self, "fd", -1) >= 0:
-                warnings.warn(f"unclosed file {self!r}", ResourceWarning, source=self)
+                warnings.warn(f"unclosed file {self!r}", ResourceWarning, stacklevel=2, source=self)
                 self.close()
 
         def recv(self, bufsize: int, flags: int = 0) -> bytes:

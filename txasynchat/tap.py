@@ -13,6 +13,9 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory
 from twisted.python.usage import Options as TwistedOptions
 
+from txasynchat.asyncore import dispatcher
+from txasynchat.legacy.aliases import install
+from txasynchat.legacy.transport_socket import LegacyFactory, accepts, builder
 from txasynchat.service import ChatService
 
 __all__ = ("Options", "makeService")
@@ -37,7 +40,14 @@ class Options(TwistedOptions):
         "127.0.0.1, port 8007; try it with: printf 'ECHO 5\\nhello' | nc -q1 127.0.0.1 8007"
     )
     optParameters = [
-        ["handler", "H", _ECHO, "What serves each connection: a subclass of txasynchat.AsyncChat."],
+        [
+            "handler",
+            "H",
+            _ECHO,
+            "What serves each connection: a subclass of txasynchat.AsyncChat; or a handler for "
+            "asynchat or asyncore, constructed with (sock, addr); or a server for asyncore, "
+            "constructed without arguments.",
+        ],
     ]
     compData: Any = None
 
@@ -84,19 +94,43 @@ def _factory(name: str) -> IProtocolFactory:
         raise _refusal("--handler", name, "expected MODULE:CLASS")
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # as "python -m" has it; the twistd script has not
+    # An old module may say "import asyncore".
+    install()
     try:
         handler = getattr(import_module(module_name), class_name)
     except (Exception, SystemExit) as error:
         raise _refusal("--handler", name, _one_line(error)) from error
+    try:
+        return _factory_of(handler)
+    except TypeError as error:
+        raise _refusal("--handler", name, f"{class_name} {error}") from error
+    except OSError as error:
+        raise _refusal("--handler", name, _one_line(error)) from error
+
+
+def _factory_of(handler: Any) -> IProtocolFactory:
+    # A TypeError says what is wrong with it.
     from txasynchat.protocol import AsyncChat
 
-    if not (isinstance(handler, type) and issubclass(handler, AsyncChat)):
-        raise _refusal("--handler", name, f"{class_name} is no subclass of txasynchat.AsyncChat")
+    if not isinstance(handler, type):
+        if isinstance(handler, dispatcher):
+            return LegacyFactory.for_server(handler)
+    elif issubclass(handler, AsyncChat):
+        _check_call(handler)
+        return Factory.forProtocol(handler)
+    elif issubclass(handler, dispatcher):
+        if accepts(handler):
+            _check_call(handler)
+            return LegacyFactory.for_server(handler())
+        return LegacyFactory(builder(handler))
+    raise TypeError("is no subclass of txasynchat.AsyncChat, and no asyncore dispatcher")
+
+
+def _check_call(kind: type[Any]) -> None:
     try:
-        signature(handler.__init__).bind(None)
+        signature(kind).bind()
     except TypeError as error:
-        raise _refusal("--handler", name, f"{class_name} needs arguments: {error}") from error
-    return Factory.forProtocol(handler)
+        raise TypeError(f"needs arguments: {error}") from error
 
 
 def _refusal(option: str, value: str, why: str) -> SystemExit:

@@ -113,6 +113,8 @@ class Setup:
     sndbuf: int | None = None
     #: The encoding to use; None for no use_encoding.
     encoding: str | None = None
+    #: How many idle channels are in the map besides.
+    crowd: int = 0
     #: Whether the connection is still being made at first.
     connecting: bool = False
     #: Whether the first of the callbacks is handle_connect.
@@ -196,10 +198,10 @@ class Faulty:
     def send(self, data: Any, *flags: int) -> int:
         if not self.next_sends or self.real.fileno() < 0:
             return self.real.send(data, *flags)
-        most = self.next_sends.popleft()
-        if most < 0:
-            raise OSError(-most, os.strerror(-most))
-        with memoryview(data) as view:
+        with memoryview(data) as view:  # as a socket does, complain of the type first
+            most = self.next_sends.popleft()
+            if most < 0:
+                raise OSError(-most, os.strerror(-most))
             return self.real.send(view[:most], *flags)
 
     def recv(self, size: int, *flags: int) -> bytes:
@@ -263,6 +265,9 @@ class ActingPieces(Pieces):
     def more(self) -> Any:
         if self.pieces:
             self.stage.do(self.action)
+            if self.stage.differences is not None and self.action == ("discard_buffers",):
+                self.stage.differences[11] += 1
+                return Pieces()  # 11. What it produces is discarded with the rest.
         return super().more()
 
 
@@ -277,6 +282,16 @@ RAISED: dict[str, Callable[[Pair], BaseException]] = {
 }
 
 _ERROR = re.compile(r"^error: uncaptured python exception, closing channel .*?\(<class '([\w.]+)'>:")
+
+
+_idle: list[socket.socket] = []
+
+
+def idle_sockets(number: int) -> list[socket.socket]:
+    """So many sockets on which nothing happens; the same ones each time."""
+    while len(_idle) < 2 * number:
+        _idle.extend(socket.socketpair())
+    return _idle[: 2 * number : 2]
 
 
 class Stage:
@@ -311,7 +326,7 @@ class Stage:
                 if self.channel is not None:
                     for number, step in enumerate(self.conversation.steps):
                         self.note("step", number, step)
-                        self.channel.begin_step()
+                        self.channel.begin()
                         self.attempt(partial(self.do, step))
                         self.look_around()
                     self.finish()
@@ -333,6 +348,8 @@ class Stage:
         self.socket = Faulty(ours)
 
     def make(self) -> None:
+        for sock in idle_sockets(self.setup.crowd):
+            self.map[sock.fileno()] = self.pair.asynchat.async_chat(sock, {})
         kind = handler_class(self.setup, self.pair, self.differences)
         self.channel = kind(self, None if self.setup.connecting else self.socket)
         if self.setup.connecting:
@@ -615,6 +632,8 @@ class Script:
         def push(self, data: Any) -> None: ...
         def push_with_producer(self, producer: Any) -> None: ...
         def get_terminator(self) -> Any: ...
+        def readable(self) -> Any: ...
+        def handle_connect(self) -> None: ...
 
     def __init__(self, stage: Stage, sock: Any) -> None:
         self.stage = stage
@@ -644,7 +663,7 @@ class Script:
         for action in next(self.stage.callbacks, ()):
             self.stage.do(action)
 
-    def begin_step(self) -> None:
+    def begin(self) -> None:
         """The program's next step."""
 
 
@@ -658,6 +677,8 @@ def _recorded(name: str, channel: Any, /, *args: Any) -> Any:
 
 def _kept(argument: Any) -> Any:
     # Particulars are kept beyond the call.
+    if isinstance(argument, dict):
+        return "a map"
     return bytes(argument) if isinstance(argument, (bytearray, memoryview)) else argument
 
 
@@ -745,6 +766,7 @@ DIFFERENCES = {
     6: "what collect_incoming_data() assigns to ac_in_buffer is the input that follows",
     7: "what was held back is judged at once by another terminator",
     9: "another socket begins with no input",
+    11: "what a producer produces while it discards the buffers is discarded",
 }
 
 
@@ -766,11 +788,17 @@ class Amended(Script):
 
     differences: Counter[int]
 
-    closed = closed_in_this_step = False
+    #: Whether it is closed, and how often it was: ever, when this round of the loop began, and when
+    #: handle_read began.
+    closed = False
+    closes = closes_before_round = closes_before_read = 0
     #: Where the removed module is: in its handle_read, or in a callback of that.
     inside: str | None = None
-    touched: set[str] = set()
-    due = False  # a terminator was met, found_terminator() has not been called yet
+    #: How often the buffer and the terminator were assigned.
+    buffer_changes = terminator_changes = 0
+    #: Whether a terminator was met and found_terminator() has not been called yet.
+    due = False
+    #: What get_terminator() answered last.
     answer: Any = None
 
     # What the removed module has as plain attributes.
@@ -784,7 +812,7 @@ class Amended(Script):
     @ac_in_buffer.setter
     def ac_in_buffer(self, data: Any) -> None:
         self.__dict__["the buffer"] = data
-        self.touched.add("ac_in_buffer")
+        self.buffer_changes += 1
 
     @property
     def terminator(self) -> Any:
@@ -798,67 +826,85 @@ class Amended(Script):
     @terminator.setter
     def terminator(self, terminator: Any) -> None:
         self.__dict__["the terminator"] = terminator
-        self.touched.add("terminator")
+        self.terminator_changes += 1
 
     # 1. No callback after close(). 9. Another socket begins with no input.
 
     def close(self) -> None:
-        self.closed = self.closed_in_this_step = True
+        self.closed = True
+        self.closes += 1
         super().close()
 
     def set_socket(self, sock: Any, map: Any = None) -> None:
-        if self.closed and (self.due or self.ac_in_buffer):
+        if self.closed and (self.due or self.__dict__["the buffer"]):
             self.differences[9] += 1
             self.ac_in_buffer, self.due = b"", False
-        self.closed = self.closed_in_this_step = False
+        self.closed = False
         super().set_socket(sock, map)
 
-    def begin_step(self) -> None:
-        self.closed_in_this_step = False
+    def begin(self) -> None:
+        self.closes_before_round = self.closes
+
+    def readable(self) -> Any:
+        self.begin()  # this is how a round of the loop begins
+        return super().readable()
 
     def too_late(self, closed: bool) -> bool:
         if closed:
             self.differences[1] += 1
         return closed
 
+    @property
+    def closed_in_this_round(self) -> bool:
+        return self.closes != self.closes_before_round
+
+    @property
+    def closed_in_this_read(self) -> bool:
+        return self.closed or self.closes != self.closes_before_read
+
     def handle_close(self) -> None:
         caller = sys._getframe(1).f_code.co_name
         if caller in ("recv", "send"):
             late = self.too_late(self.closed)
         else:
-            late = caller == "readwrite" and self.too_late(self.closed_in_this_step)
+            late = caller == "readwrite" and self.too_late(self.closed_in_this_round)
         if not late:
             super().handle_close()
 
     def handle_write_event(self) -> None:
-        if not self.too_late(self.closed_in_this_step):
+        if not self.too_late(self.closed_in_this_round):
             super().handle_write_event()
 
     def handle_expt_event(self) -> None:
-        if not self.too_late(self.closed_in_this_step):
+        if not self.too_late(self.closed_in_this_round):
             super().handle_expt_event()
+
+    def handle_connect(self) -> None:
+        super().handle_connect()
+        self.after_connect = self.connected, self.connecting
 
     def handle_connect_event(self) -> None:
         super().handle_connect_event()
-        if self.too_late(self.closed_in_this_step):
-            self.connected = False
+        if self.too_late(self.closed_in_this_round):
+            self.connected, self.connecting = self.after_connect
 
     def handle_write(self) -> None:
-        if not self.too_late(self.closed_in_this_step):
+        if not self.too_late(self.closed_in_this_round):
             super().handle_write()
 
     # 2, 5, 6, 7: what happens in collect_incoming_data.
 
     def handle_read(self) -> None:
-        if self.too_late(self.closed_in_this_step):
+        if self.too_late(self.closed_in_this_round):
             return
-        outer, self.inside = self.inside, "handle_read"
+        outer = self.inside, self.closes_before_read
+        self.inside, self.closes_before_read = "handle_read", self.closes
         try:
             again = self.goes_on(super().handle_read)
             while again:
                 again = self.goes_on(self.look_again)
         finally:
-            self.inside = outer
+            self.inside, self.closes_before_read = outer
 
     def look_again(self) -> None:
         """Let the removed module look at its buffer once more, as if it had received nothing."""
@@ -890,7 +936,7 @@ class Amended(Script):
 
     def get_terminator(self) -> Any:
         if self.inside == "handle_read":
-            if self.too_late(self.closed):
+            if self.too_late(self.closed_in_this_read):
                 raise _EnoughError
             if self.due:
                 raise _AgainError
@@ -898,34 +944,39 @@ class Amended(Script):
         return self.answer
 
     def collect_incoming_data(self, data: bytes) -> None:
-        if self.too_late(self.closed):
+        if self.too_late(self.closed_in_this_read):
             raise _EnoughError
         state = self.__dict__
         before = {name: state[name] for name in ("the buffer", "the terminator") if name in state}
-        due = self.put_behind(data)
-        self.touched = set()
+        counted = isinstance(self.answer, int) and self.answer
+        self.due = self.put_behind(data)
+        changes = self.buffer_changes, self.terminator_changes
         try:
-            self.call("collect", lambda: super(Amended, self).collect_incoming_data(data))
+            self.call("collect", super().collect_incoming_data, data)
         except BaseException:
             self.differences[2] += 1
-            self.due = due
             raise
-        if not self.touched and not self.closed:
-            state.update(before)
+        assigned = changes[0] != self.buffer_changes
+        changed = changes[1] != self.terminator_changes and not (
+            isinstance(self.answer, bytes) and state["the terminator"] == self.answer
+        )
+        if not (assigned or changed or self.closed_in_this_read):
+            if changes[1] == self.terminator_changes:
+                state.update(before)
+            else:
+                state["the buffer"] = before["the buffer"]
+            self.due = False
             return
-        if "ac_in_buffer" in self.touched:
+        if assigned:
             self.differences[6] += 1
-        if "terminator" in self.touched:
-            counted = isinstance(self.answer, int) and self.answer
-            if counted:
-                self.differences[5] += 1
-            elif state["the buffer"] and not due:
-                self.differences[7] += 1
-        if self.closed:
-            if state["the buffer"] or due:
+        if changed and counted:
+            self.differences[5] += 1
+        elif changed and state["the buffer"] and not self.due:
+            self.differences[7] += 1
+        if self.closed_in_this_read:
+            if state["the buffer"] or self.due:
                 self.too_late(True)
             raise _EnoughError
-        self.due = due
         raise _AgainError
 
     def put_behind(self, data: bytes) -> bool:
@@ -951,18 +1002,18 @@ class Amended(Script):
         return False
 
     def found_terminator(self) -> None:
-        if self.too_late(self.closed):
+        if self.too_late(self.closed_in_this_read):
             raise _EnoughError
         self.call("found", super().found_terminator)
-        if self.closed:
+        if self.closed_in_this_read:
             if self.__dict__["the buffer"]:
                 self.too_late(True)
             raise _EnoughError
 
-    def call(self, name: str, callback: Callable[[], None]) -> None:
+    def call(self, name: str, callback: Callable[..., None], *args: Any) -> None:
         outer, self.inside = self.inside, name
         try:
-            callback()
+            callback(*args)
         finally:
             self.inside = outer
 
@@ -1042,6 +1093,8 @@ class Author:
         self.closing = chance.random() < 0.4
         self.raising = chance.random() < 0.3
         self.encodes = chance.random() < 0.2
+        self.crowded = chance.random() < 0.04
+        self.answers = chance.random() < 0.1
 
     def one_in(self, number: int) -> bool:
         return self.chance.random() * number < 1
@@ -1080,6 +1133,8 @@ class Author:
             made["sndbuf"] = chance.choice([1, 2000, 5000, 20000])
         if self.encodes:
             made["encoding"] = chance.choice(["latin-1", "ascii", "utf-8"])
+        if self.crowded:
+            made["crowd"] = 40
         made["connecting"] = self.one_in(8)
         if not self.one_in(8):
             overridden |= {"handle_error", "handle_close"}
@@ -1091,7 +1146,7 @@ class Author:
         if self.one_in(2):
             overridden |= set(chance.choices(OVERRIDABLE, k=chance.randint(1, 4)))
         made["on_instance"] = self.one_in(12)
-        if self.one_in(10):
+        if self.answers:
             made["get_terminator"] = (...,)
             if self.one_in(3):
                 made["get_terminator"] = tuple(
@@ -1181,7 +1236,7 @@ class Author:
             (1, lambda: ("close",)),
             (1, lambda: ("close_when_done",)),
             (1, lambda: ("look",)),
-            (1, lambda: ("fifo append", payload(self.size(), "f"))),
+            (1, lambda: ("discard_buffers",)),
             (1, lambda: ("raise", "ValueError")),
         )
 
@@ -1189,6 +1244,8 @@ class Author:
         """What a handler or its program may do."""
         chance = self.chance
         rare = 1.0 if self.closing else 0.05
+        behind = 0.0 if self.crowded else 1.0  # our back: in a large map that is seen later
+        nested = 0.7 if inside and not self.answers else 0.0
         raising = 6.0 if self.raising else 0.1
         return self.among(
             (30, lambda: ("set_terminator", self.terminator())),
@@ -1203,20 +1260,22 @@ class Author:
             (0.5, lambda: ("push", self.size(), "str")),
             (2, lambda: ("push and change", self.size(), chance.choice([True, False]))),
             (12, lambda: ("push_with_producer", *self.producer())),
-            (2, lambda: ("fifo append", payload(self.size(), "f"))),
-            (0.3, lambda: ("new fifo",)),
+            (2 * behind, lambda: ("fifo append", payload(self.size(), "f"))),
+            (0.3 * behind, lambda: ("new fifo",)),
             (1, lambda: ("send", self.size() or 1)),
             (1, lambda: ("recv", chance.randint(1, 20))),
             (1, lambda: ("initiate_send",)),
             (3, lambda: ("discard_buffers",)),
             (2 * rare, lambda: ("close_when_done",)),
-            (0.5 * rare, lambda: ("fifo append", None)),
+            (0.5 * rare * behind, lambda: ("fifo append", None)),
             (2 * rare, lambda: ("close",)),
             (0.5 * rare, lambda: ("handle_close",)),
             (0.3 * rare, lambda: ("init again",)),
+            (nested, lambda: ("poll", chance.randint(0, 3), 1)),
+            (0.3 * rare if inside else 0, lambda: ("another socket",)),
             (raising if inside else 0, lambda: ("raise", self.raised())),
             (0.5 if inside else 0, lambda: ("base callback",)),
-            (0.5, lambda: ("connected", chance.choice([True, False]))),
+            (0.5 * behind, lambda: ("connected", chance.choice([True, False]))),
             (0.3, lambda: ("del_channel",)),
             (0.3, lambda: ("add_channel",)),
         )

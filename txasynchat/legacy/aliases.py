@@ -55,7 +55,7 @@ def uninstall() -> None:
     _before.clear()
     ssl = sys.modules.get("ssl")
     if ssl is not None and vars(ssl).get("wrap_socket") is wrap_socket:
-        del ssl.wrap_socket  # type: ignore[attr-defined]
+        del ssl.wrap_socket
 
 
 def _rename(module: ModuleType, name: str) -> None:
@@ -97,7 +97,9 @@ def wrap_socket(
     import ssl
 
     if (server_side or keyfile) and not certfile:
-        raise ValueError("certfile must be specified" + (" for server-side operations" * server_side))
+        raise ValueError(
+            "certfile must be specified" + (" for server-side operations" * server_side)
+        )
     if cert_reqs not in (None, ssl.CERT_NONE) and not ca_certs:
         raise ValueError("certificates are to be checked: ca_certs must name those to trust")
     if ssl_version in (None, getattr(ssl, "PROTOCOL_TLS", None)):

@@ -27,6 +27,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, MutableMapping
 from errno import EPERM
+from itertools import count
 from threading import get_ident
 from time import monotonic
 from typing import Any
@@ -37,7 +38,7 @@ from twisted.logger import Logger
 from txasynchat.legacy.reactors import Session, driver
 from txasynchat.legacy.readiness import ERR, HUP, IN, NVAL, OUT, PRI, ReadySet, new_set
 
-__all__ = ("ChannelSet", "Dispatch", "Watch", "channel_set", "quiet_predicates")
+__all__ = ("ChannelSet", "Dispatch", "SoftSocket", "Watch", "channel_set", "quiet_predicates")
 
 ChannelMap = MutableMapping[Any, Any]
 
@@ -80,8 +81,8 @@ class Watch:
         "registered",
         "rests_until",
         "serial",
-        "soft",
         "sock",
+        "soft",
         "wanted",
     )
 
@@ -119,9 +120,45 @@ class Watch:
         """A socket that the system knows nothing of has become ready. From any thread."""
         self._set.noticed(self)
 
+    def renumber(self, fd: int) -> None:
+        """Its channel gets another number in the map."""
+        self._set.renumber(self, fd)
+
     def left(self) -> None:
         """The channel has left the map, or its descriptor will be closed."""
         self._set.leave(self)
+
+
+class SoftSocket:
+    """What looks like a socket and tells of its readiness itself; the system can't.
+
+    :ivar number: stands for a descriptor in maps where there is none: negative, and
+        no other has it.
+    """
+
+    _numbers = count(-2, -1)
+
+    def __init__(self) -> None:
+        self.number = next(SoftSocket._numbers)
+        self._watch: Watch | None = None
+
+    def readiness(self) -> int:
+        """What it is ready for, flags of ``select.poll``. From any thread."""
+        raise NotImplementedError
+
+    def watched(self, watch: Watch) -> None:
+        """It is served from now on."""
+        self._watch = watch
+
+    def notice(self) -> None:
+        """Tell who serves it that its readiness has changed."""
+        if self._watch is not None:
+            self._watch.notice()
+
+    def renumber(self) -> None:
+        """Have :attr:`number` stand for it in the map, as its descriptor will be another's."""
+        if self._watch is not None:
+            self._watch.renumber(self.number)
 
 
 class ChannelSet:
@@ -203,6 +240,14 @@ class ChannelSet:
             self._stir()
             self.close_if_empty()
 
+    def renumber(self, watch: Watch, fd: int) -> None:
+        """See :meth:`Watch.renumber`."""
+        with self._books:
+            if self._holds(watch):
+                del self.map[watch.fd], self._watches[watch.fd]
+                watch.fd = watch.channel._fileno = fd
+                self.map[fd], self._watches[fd] = watch.channel, watch
+
     def _forget(self, watch: Watch) -> None:
         del self._watches[watch.fd]
         self._unregister(watch)
@@ -242,6 +287,8 @@ class ChannelSet:
 
     def noticed(self, watch: Watch) -> None:
         """See :meth:`Watch.notice`."""
+        if self._watches.get(watch.fd) is not watch:
+            return
         self._soft[watch] = None
         if self._hosted is not None and self._waiting and driver.is_inside():
             self._serve_hosted([watch])
@@ -336,7 +383,7 @@ class ChannelSet:
         if not mask:
             self._unregister(watch)
             return
-        if getattr(watch.sock, "readiness", None) is not None:
+        if isinstance(watch.sock, SoftSocket):
             return  # it tells of itself
         try:
             self._set.watch(watch.fd, mask)
@@ -467,9 +514,7 @@ class ChannelSet:
                     watch.parked = True
                     self._unregister(watch)
 
-    def _take(
-        self, events: list[tuple[int, int]], as_select: bool
-    ) -> list[tuple[Watch, int]]:
+    def _take(self, events: list[tuple[int, int]], as_select: bool) -> list[tuple[Watch, int]]:
         flags_of: dict[Watch, int] = {}
         for fd, flags in events:
             watch = self._watches.get(fd)
@@ -641,7 +686,6 @@ class ChannelSet:
         if self._look_again is None or not self._look_again.active():
             self._look_again = self._hosted.callLater(_LOOK_AGAIN, self._look)
 
-
     def _look(self) -> None:
         # Other parts of the application may have touched channels behind our back.
         self._unswept = True
@@ -695,10 +739,9 @@ def _closed() -> int:
 def _soft_readiness(watch: Watch, sock: Any) -> Callable[[], int] | None:
     if _is_closed(sock):
         return _closed
-    readiness = getattr(sock, "readiness", None)
-    if readiness is not None:
-        sock.watch = watch
-        return readiness  # type: ignore[no-any-return]
+    if isinstance(sock, SoftSocket):
+        sock.watched(watch)
+        return sock.readiness
     pending = getattr(sock, "pending", None)
     if pending is None:
         return None

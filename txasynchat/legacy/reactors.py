@@ -22,6 +22,7 @@ from time import monotonic
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from twisted.internet import main
 from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.python.threadable import isInIOThread
@@ -95,15 +96,18 @@ class Driver:
         self._started: Any = None
         self._turning = False
         self._fair_until = 0.0
+        # In a forked child, what is the parent's: not to be touched; not to be driven.
+        self._untouchable: Any = None
         self._inherited: Any = None
         self._armed: Any = None
         self._waiting: WeakSet[Hosted] = WeakSet()
+        self._listening_for_reactor = False
 
     @property
     def reactor(self) -> Any:
-        """The reactor, if one has been loaded; a forked child has none yet."""
+        """The reactor, if one has been loaded."""
         reactor = sys.modules.get("twisted.internet.reactor")
-        return None if reactor is self._inherited else reactor
+        return None if reactor is self._untouchable else reactor
 
     def runs(self) -> bool:
         """Whether the reactor runs, driven by somebody else."""
@@ -121,9 +125,7 @@ class Driver:
     def begin(self) -> Session:
         """Somebody begins to wait, in this thread; to be ended by :meth:`end`."""
         drives = (
-            get_ident() == threading.main_thread().ident
-            and not self._turning
-            and not self.runs()
+            get_ident() == threading.main_thread().ident and not self._turning and not self.runs()
         )
         session = Session(self, drives)
         if drives:
@@ -148,7 +150,7 @@ class Driver:
     def start(self, session: Session) -> bool:
         """Have the reactor ready to be driven by `session`, if that is possible."""
         reactor = self.reactor
-        if reactor is None or self._turning:
+        if reactor is None or self._turning or reactor is self._inherited:
             return False
         if self._started is None:
             if reactor.running or not self._begin_to_run(reactor):
@@ -212,15 +214,32 @@ class Driver:
     def offer(self, hosted: Hosted) -> None:
         """Have the running reactor serve `hosted`; if it does not run yet, when it does."""
         reactor = self.reactor
-        if reactor is None:
-            return
         if not self.runs():
             self._waiting.add(hosted)
-            self._arm(reactor)
+            if reactor is None:
+                self._arm_when_installed()
+            else:
+                self._arm(reactor)
         elif self.is_inside():
             hosted.host(reactor)
         else:
             reactor.callFromThread(hosted.host, reactor)
+
+    def _arm_when_installed(self) -> None:
+        # Channels may be made before anybody has chosen a reactor, and Twisted has no
+        # word for "when it is installed"; each reactor looks this function up then.
+        if self._listening_for_reactor:
+            return
+        self._listening_for_reactor = True
+        install_reactor: Any = main.installReactor
+
+        def installReactor(reactor: Any) -> None:
+            install_reactor(reactor)
+            self._listening_for_reactor = False
+            main.installReactor = install_reactor
+            self._arm(self.reactor)
+
+        main.installReactor = installReactor
 
     def _arm(self, reactor: Any) -> None:
         # While a loop drives the reactor, callWhenRunning would call at once.
@@ -238,10 +257,17 @@ class Driver:
         reactor.callWhenRunning(runs)
 
     def forget(self) -> None:
-        """In a forked child: the reactor is the parent's, down to its epoll set."""
-        self._inherited = sys.modules.get("twisted.internet.reactor")
+        """In a forked child: the reactor is the parent's, down to its epoll set.
+
+        One that ran can't be used any more. One that did not is left to those who
+        know what they do: ``twistd`` forks before it runs it, and the parent ends.
+        """
+        self._inherited = self.reactor
+        if self._inherited is not None and self._inherited.running:
+            self._untouchable = self._inherited
+            self._armed = None
         self._sessions.clear()
-        self._started = self._armed = None
+        self._started = None
         self._turning = False
 
 

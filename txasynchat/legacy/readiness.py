@@ -13,6 +13,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorFDSet, IReadWriteDescriptor
@@ -62,9 +63,7 @@ class ReadySet(Protocol):
 class _Watched:
     """What a reactor sees of a descriptor: that it is ready."""
 
-    def __init__(
-        self, fd: int, ready: Callable[[], object], lost: Callable[[], object]
-    ) -> None:
+    def __init__(self, fd: int, ready: Callable[[], object], lost: Callable[[], object]) -> None:
         self._fd = fd
         self._ready = ready
         self._lost = lost
@@ -106,10 +105,8 @@ class EpollSet:
 
     def unwatch(self, fd: int) -> None:
         """See :class:`ReadySet`."""
-        try:
+        with suppress(OSError, ValueError, TypeError):  # closed before: then it is forgotten
             self._epoll.unregister(fd)
-        except (OSError, ValueError, TypeError):
-            pass  # it was closed before: then the system has forgotten it
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """See :class:`ReadySet`."""
@@ -191,18 +188,14 @@ class PollSet:
         finally:
             self._waiting = False
         if any(fd == alarm for fd, _ in ready):
-            try:
+            with suppress(BlockingIOError):
                 self._alarm.recv(4096)
-            except BlockingIOError:
-                pass
         return [each for each in ready if each[0] != alarm]
 
     def wake(self) -> None:
         """See :class:`ReadySet`."""
-        try:
+        with suppress(BlockingIOError):  # it is awake enough
             self._waker.send(b"\0")
-        except BlockingIOError:
-            pass  # it is awake enough
 
     def attach(self, reactor: IReactorFDSet, ready: Callable[[], object]) -> None:
         """See :class:`ReadySet`."""
@@ -252,8 +245,9 @@ def _poll(masks: dict[int, int], timeout: float | None) -> list[tuple[int, int]]
             poller.register(fd, mask)
         return poller.poll(None if timeout is None else int(timeout * 1000 + 0.999))
     found: dict[int, int] = {}
-    lists = [[fd for fd in masks if masks[fd] & flag] for flag in (IN, OUT, PRI)]
-    for fds, flag in zip(select.select(*lists, timeout), (IN, OUT, PRI), strict=True):
+    wanted = [[fd for fd in masks if masks[fd] & flag] for flag in (IN, OUT, PRI)]
+    lists = select.select(wanted[0], wanted[1], wanted[2], timeout)
+    for fds, flag in zip(lists, (IN, OUT, PRI), strict=True):
         for fd in fds:
             found[fd] = found.get(fd, 0) | flag
     return list(found.items())

@@ -19,7 +19,6 @@ class ChatClient(asynchat.async_chat):
         self.set_terminator(b'\r\n')
         self.buffer = []
         self.inbox = queue.Queue()
-        self.ready = threading.Event()
         self.create_socket(socket.AF_INET, socket.SOCK_STREAM)
         self.connect(address)
         self.name = name
