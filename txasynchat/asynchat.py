@@ -22,9 +22,17 @@ from txasynchat.core.terminators import Terminator, find_prefix_at_end
 from txasynchat.legacy.channels import Watch, quiet_predicates
 
 if TYPE_CHECKING:
+    from abc import abstractmethod
+
     from twisted.internet.defer import Deferred
 
     from txasynchat.producers import ProducerDrain
+else:
+
+    def abstractmethod(function):
+        """For type checkers only: programs override handle_read() instead of these two."""
+        return function
+
 
 __all__ = ("async_chat", "fifo", "find_prefix_at_end", "simple_producer")
 
@@ -159,10 +167,12 @@ class async_chat(asyncore.dispatcher):
 
     # -- Input ----------------------------------------------------------------------
 
+    @abstractmethod
     def collect_incoming_data(self, data: bytes) -> None:
         """A piece of the current message has come; never empty."""
         raise NotImplementedError("must be implemented in subclass")
 
+    @abstractmethod
     def found_terminator(self) -> None:
         """The current message has ended."""
         raise NotImplementedError("must be implemented in subclass")
@@ -175,23 +185,25 @@ class async_chat(asyncore.dispatcher):
         del self.incoming[:]
         return data
 
-    def set_terminator(self, term: Terminator | str) -> None:
+    def set_terminator(self, term: bytes | int | None) -> None:
         """Set what ends the message: bytes, a number of bytes, or None for nothing.
 
-        All kinds that :meth:`txasynchat.AsyncChat.set_terminator` takes are taken.
-        One of a type that can't be is complained of when data comes.
+        All kinds that :meth:`txasynchat.AsyncChat.set_terminator` takes are taken,
+        and str with ``use_encoding``; the annotation is typeshed's. One that can't
+        be a terminator is complained of when data comes.
 
         :raise ValueError: for a negative number.
         """
-        if isinstance(term, str) and self.use_encoding:
-            term = term.encode(self.encoding)
-        elif isinstance(term, int) and term < 0:
+        given: Any = term
+        if isinstance(given, str) and self.use_encoding:
+            given = given.encode(self.encoding)
+        elif isinstance(given, int) and given < 0:
             raise ValueError("the number of received bytes must be positive")
-        self.terminator = term
+        self.terminator = given
 
-    def get_terminator(self) -> Any:
+    def get_terminator(self) -> bytes | int | None:
         """The current terminator; a number of bytes counts down to 0."""
-        return self.terminator
+        return self.terminator  # type: ignore[no-any-return]
 
     @property
     def terminator(self) -> Any:
@@ -271,7 +283,7 @@ class async_chat(asyncore.dispatcher):
         return self._txa_ask_handler
 
     def _txa_ask_handler(self) -> Terminator:
-        term = self.get_terminator()
+        term: Any = self.get_terminator()
         if self._txa_bad_terminator is not None and term is self._txa_terminator:
             raise self._txa_bad_terminator
         return term  # type: ignore[no-any-return]
@@ -289,7 +301,7 @@ class async_chat(asyncore.dispatcher):
 
     # -- Output ---------------------------------------------------------------------
 
-    def push(self, data: BytesLike) -> None:
+    def push(self, data: bytes) -> None:
         """Send data behind what was pushed before; what the socket takes, at once.
 
         May be called from any thread: it is the calling one that sends.
@@ -403,14 +415,14 @@ class async_chat(asyncore.dispatcher):
             item = as_bytes(item, self._txa_encoding, "what is to be sent")
         data = item if len(item) <= size and isinstance(item, bytes) else bytes(item[:size])
         sent = self._txa_send(data)
-        fifo = self.producer_fifo
-        if not sent or not fifo or fifo[0] is not first:
+        queue = self.producer_fifo
+        if not sent or not queue or queue[0] is not first:
             return  # nothing was sent, or the queue was dropped meanwhile
         if sent >= len(item):
-            del fifo[0]
+            del queue[0]
         else:
             # A view: the rest of a large item is not copied for each part sent.
-            fifo[0] = item[sent:] if len(item) <= size else memoryview(item)[sent:]
+            queue[0] = item[sent:] if len(item) <= size else memoryview(item)[sent:]
 
     def _txa_send(self, data: bytes) -> int:
         try:
@@ -423,15 +435,15 @@ class async_chat(asyncore.dispatcher):
 
     def _txa_ask_producer(self, producer: MoreProducer) -> None:
         data = producer.more()
-        fifo = self.producer_fifo
-        if not fifo or fifo[0] is not producer:
+        queue = self.producer_fifo
+        if not queue or queue[0] is not producer:
             return  # it has dropped the queue
         if not isinstance(data, (bytes, str)) and isinstance(data, Awaitable):
             self._txa_wait_for(producer, data)
         elif data:
-            fifo.appendleft(data)
+            queue.appendleft(data)
         else:
-            del fifo[0]
+            del queue[0]
             self._txa_adapted = tuple(each for each in self._txa_adapted if each is not producer)
 
     def _txa_wait_for(self, producer: MoreProducer, later: Awaitable[Any]) -> None:

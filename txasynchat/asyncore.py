@@ -75,6 +75,7 @@ __all__ = (
 
 # Programs rebind the name "socket" of this module, and dispatchers have such an attribute.
 Socket: TypeAlias = socket.socket
+_AF_INET, _SOCK_STREAM = socket.AF_INET, socket.SOCK_STREAM
 _MapType: TypeAlias = dict[int, Any]
 
 # Names that programs take from here although they were never documented.
@@ -281,7 +282,7 @@ class dispatcher:
     addr: Any = None
     ignore_log_types: frozenset[str] = frozenset({"warning"})
     family_and_type: tuple[int, int]
-    socket: Any
+    socket: Socket | None
     _map: _MapType
     _fileno: Any
 
@@ -333,6 +334,11 @@ class dispatcher:
             message = f"{type(self).__name__!r} object has no attribute {name!r}"
             raise AttributeError(message, name=name, obj=self)
 
+    @property
+    def _txa_sock(self) -> Any:
+        # The socket of the moment: without one, using it is an AttributeError.
+        return self.socket
+
     def _txa_joined(self, watch: Watch) -> None:
         # It has entered a map: what it has is open, whatever it had before.
         self._txa_watch = watch
@@ -364,14 +370,14 @@ class dispatcher:
             watch.left()
         self._fileno = None
 
-    def create_socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM) -> None:
+    def create_socket(self, family: int = _AF_INET, type: int = _SOCK_STREAM) -> None:
         """Make a socket, as ``socket.socket`` does, and enter the map with it."""
         self.family_and_type = family, type
         sock = socket.socket(family, type)
         sock.setblocking(False)
         self.set_socket(sock)
 
-    def set_socket(self, sock: Any, map: _MapType | None = None) -> None:
+    def set_socket(self, sock: Socket, map: _MapType | None = None) -> None:
         """Have a socket, in place of the one before, and enter the map with it."""
         self.socket = sock
         self._fileno = sock.fileno()
@@ -379,11 +385,9 @@ class dispatcher:
 
     def set_reuse_addr(self) -> None:
         """Let the address be bound again at once after the server ended."""
-        try:
-            level, option = socket.SOL_SOCKET, socket.SO_REUSEADDR
-            self.socket.setsockopt(level, option, self.socket.getsockopt(level, option) | 1)
-        except OSError:
-            pass
+        level, option = socket.SOL_SOCKET, socket.SO_REUSEADDR
+        with suppress(OSError):
+            self._txa_sock.setsockopt(level, option, self._txa_sock.getsockopt(level, option) | 1)
 
     def readable(self) -> bool:
         """Whether to be told of input. Asked in each round of the loop."""
@@ -398,13 +402,13 @@ class dispatcher:
         self.accepting = True
         if os.name == "nt":
             num = min(num, 5)
-        self.socket.listen(num)
+        self._txa_sock.listen(num)
         self._txa_touch()
 
     def bind(self, addr: tuple[Any, ...] | str) -> None:
         """Bind the socket to an address of its family."""
         self.addr = addr
-        self.socket.bind(addr)
+        self._txa_sock.bind(addr)
 
     def connect(self, address: tuple[Any, ...] | str) -> None:
         """Begin to connect; ``handle_connect()`` is called once it is done, maybe at once.
@@ -413,7 +417,7 @@ class dispatcher:
         """
         self.connected = False
         self.connecting = True
-        error = self.socket.connect_ex(address)
+        error = self._txa_sock.connect_ex(address)
         if error in (EINPROGRESS, EALREADY, EWOULDBLOCK) or (error == EINVAL and os.name == "nt"):
             self.addr = address
             self._txa_touch()
@@ -430,7 +434,7 @@ class dispatcher:
             if there are no descriptors left: then the listener pauses.
         """
         try:
-            sock, addr = self.socket.accept()
+            sock, addr = self._txa_sock.accept()
         except TypeError:
             return None
         except OSError as error:
@@ -451,7 +455,7 @@ class dispatcher:
             ``handle_close()`` is told then.
         """
         try:
-            sent: int = self.socket.send(data)
+            sent: int = self._txa_sock.send(data)
         except _TLS_WAITS:
             return 0
         except OSError as error:
@@ -471,7 +475,7 @@ class dispatcher:
         :raise BlockingIOError: if nothing is there.
         """
         try:
-            data: bytes = self.socket.recv(buffer_size)
+            data: bytes = self._txa_sock.recv(buffer_size)
         except OSError as error:
             if error.errno not in _DISCONNECTED:
                 raise
@@ -530,7 +534,7 @@ class dispatcher:
 
         :raise OSError: if it failed.
         """
-        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        error = self._txa_sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error != 0:
             raise OSError(error, _strerror(error))
         closes = self._txa_closes
@@ -552,7 +556,7 @@ class dispatcher:
 
     def handle_expt_event(self) -> None:
         """There is an error, or urgent data."""
-        if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0:
+        if self._txa_sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0:
             self.handle_close()
             return
         self.handle_expt()
@@ -648,18 +652,20 @@ class dispatcher_with_send(dispatcher):
         """Whether something is kept, or there is no connection yet."""
         return not self.connected or bool(self.out_buffer)
 
-    def send(self, data: bytes) -> None:  # type: ignore[override]
-        """Send, now or later."""
-        if self.debug:
-            self.log_info(f"sending {data!r}")
-        self.out_buffer = self.out_buffer + data
-        self.initiate_send()
+    if not TYPE_CHECKING:  # it returns nothing, unlike a dispatcher's
+
+        def send(self, data):
+            """Send, now or later."""
+            if self.debug:
+                self.log_info(f"sending {data!r}")
+            self.out_buffer = self.out_buffer + data
+            self.initiate_send()
 
 
 quiet_predicates.update((dispatcher.readable, dispatcher.writable, dispatcher_with_send.writable))
 
 
-def compact_traceback() -> tuple[tuple[str, str, str], type, BaseException, str]:
+def compact_traceback() -> tuple[tuple[str, str, str], type, type, str]:
     """The exception that is being handled, on one line.
 
     :return: the file, function and line number where it was raised; its class; the
@@ -673,7 +679,10 @@ def compact_traceback() -> tuple[tuple[str, str, str], type, BaseException, str]
         (frame.f_code.co_filename, frame.f_code.co_name, str(line))
         for frame, line in walk_tb(traceback)
     ]
-    return frames[-1], kind, value, " ".join(f"[{'|'.join(frame)}]" for frame in frames)
+    # The types are typeshed's, which programs are checked with: it took the
+    # exception for another class.
+    error: Any = value
+    return frames[-1], kind, error, " ".join(f"[{'|'.join(frame)}]" for frame in frames)
 
 
 def close_all(map: _MapType | None = None, ignore_all: bool = False) -> None:
@@ -723,7 +732,7 @@ if os.name == "posix":
             """Read at most `bufsize` bytes."""
             return os.read(self.fd, bufsize)
 
-        def send(self, data: ReadableBuffer, flags: int = 0) -> int:
+        def send(self, data: bytes, flags: int = 0) -> int:
             """Write; returns how many bytes."""
             return os.write(self.fd, data)
 
@@ -771,6 +780,7 @@ if os.name == "posix":
 
         def set_file(self, fd: int) -> None:
             """Use a duplicate of `fd`, and enter the map with it."""
-            self.socket = file_wrapper(fd)
-            self._fileno = self.socket.fileno()
+            wrapper: Any = file_wrapper(fd)
+            self.socket = wrapper
+            self._fileno = wrapper.fileno()
             self.add_channel()
