@@ -22,15 +22,15 @@ from txasynchat.core.terminators import Terminator, find_prefix_at_end
 from txasynchat.legacy.channels import Watch, quiet_predicates
 
 if TYPE_CHECKING:
-    from abc import abstractmethod
+    from abc import abstractmethod as _abstract
 
     from twisted.internet.defer import Deferred
 
     from txasynchat.producers import ProducerDrain
 else:
 
-    def abstractmethod(function):
-        """For type checkers only: programs override handle_read() instead of these two."""
+    def _abstract(function):
+        # For type checkers only: some programs override handle_read() instead.
         return function
 
 
@@ -167,12 +167,12 @@ class async_chat(asyncore.dispatcher):
 
     # -- Input ----------------------------------------------------------------------
 
-    @abstractmethod
+    @_abstract
     def collect_incoming_data(self, data: bytes) -> None:
         """A piece of the current message has come; never empty."""
         raise NotImplementedError("must be implemented in subclass")
 
-    @abstractmethod
+    @_abstract
     def found_terminator(self) -> None:
         """The current message has ended."""
         raise NotImplementedError("must be implemented in subclass")

@@ -184,7 +184,7 @@ def _serve_as_poll(channels: ChannelSet, ready: list[tuple[Watch, int]]) -> None
     channels.hand_out(ready, ~0, readwrite)
 
 
-ChannelSet.dispatch_hosted = staticmethod(_serve_as_select)
+ChannelSet.serve_hosted_by(_serve_as_select)
 
 
 def poll(timeout: float = 0.0, map: _MapType | None = None) -> None:
@@ -269,7 +269,7 @@ class dispatcher:
     >>> channel = Hello(ours)
     >>> theirs.send(b"hello"), theirs.close()
     (5, None)
-    >>> loop()
+    >>> loop(count=2)
     b'hello'
     b''
     """

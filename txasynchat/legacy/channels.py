@@ -167,8 +167,7 @@ class ChannelSet:
     Alive as long as a channel, a loop or the reactor needs it.
     """
 
-    #: How the reactor serves ready channels. The asyncore module sets it.
-    dispatch_hosted: Dispatch
+    _dispatch_hosted: Dispatch
 
     _log = Logger()
 
@@ -192,6 +191,11 @@ class ChannelSet:
         self._hosted: Any = None
         self._look_again: Any = None
         self._make_locks()
+
+    @classmethod
+    def serve_hosted_by(cls, dispatch: Dispatch) -> None:
+        """Say how ready channels are served when the reactor does it."""
+        cls._dispatch_hosted = staticmethod(dispatch)
 
     def _make_locks(self) -> None:
         self._leader = threading.RLock()
@@ -657,7 +661,7 @@ class ChannelSet:
             finally:
                 self._leader.release()
             if ready:
-                self._dispatch(type(self).dispatch_hosted, ready)
+                self._dispatch(type(self)._dispatch_hosted, ready)
         except BaseException:
             self._log.failure(
                 "uncaught exception of an asyncore channel, while the reactor serves its map"
@@ -666,7 +670,8 @@ class ChannelSet:
 
     def _settle_hosted(self) -> None:
         # Until the reactor says something again.
-        if self._hosted is None:
+        reactor = self._hosted
+        if reactor is None:
             return
         self._waiting = True
         try:
@@ -684,7 +689,7 @@ class ChannelSet:
         if self._soft and self._set is not None:
             self._set.wake()
         if self._look_again is None or not self._look_again.active():
-            self._look_again = self._hosted.callLater(_LOOK_AGAIN, self._look)
+            self._look_again = reactor.callLater(_LOOK_AGAIN, self._look)
 
     def _look(self) -> None:
         # Other parts of the application may have touched channels behind our back.

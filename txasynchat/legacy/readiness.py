@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ("ERR", "HUP", "IN", "NVAL", "OUT", "PRI", "EpollSet", "PollSet", "ReadySet", "new_set")
+__all__ = ("EpollSet", "PollSet", "ReadySet", "new_set")
 
 # By number where the platform's select module has no poll(): Windows.
 IN: int = getattr(select, "POLLIN", 1)
