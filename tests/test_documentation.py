@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import doctest
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import txasynchat
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
+@pytest.fixture
+def drop_in() -> Iterator[None]:
+    """Pages show programs for the removed modules: they run as ``txasynchat run`` runs them."""
+    txasynchat.install()
+    yield
+    txasynchat.uninstall()
+
+
+@pytest.mark.usefixtures("drop_in")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_samples_of_a_page_run(page: Path) -> None:
     names: dict[str, Any] = {"__name__": "sample"}

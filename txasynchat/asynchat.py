@@ -351,11 +351,7 @@ class async_chat(asyncore.dispatcher):
 
     def writable(self) -> bool:
         """Whether something waits to be sent, or there is no connection yet."""
-        if not self.connected:
-            return True
-        if self._txa_awaited is not None:
-            return False
-        return bool(self.producer_fifo or self.ac_out_buffer)
+        return self._txa_waits_to_write()
 
     def handle_write(self) -> None:
         """Send more."""
@@ -473,8 +469,14 @@ class async_chat(asyncore.dispatcher):
 
     def _txa_touch_if_needed(self) -> None:
         watch = self._txa_watch
-        if watch is not None and watch.waits_to_write != self.writable():
+        # An overridden writable() is not asked here: the loop does that, once in a round.
+        if watch is not None and watch.waits_to_write != self._txa_waits_to_write():
             watch.touch()
+
+    def _txa_waits_to_write(self) -> bool:
+        if not self.connected:
+            return True
+        return self._txa_awaited is None and bool(self.producer_fifo or self.ac_out_buffer)
 
     def discard_buffers(self) -> None:
         """Drop all input not yet consumed, what was collected, and all output."""

@@ -75,7 +75,6 @@ __all__ = (
 
 # Programs rebind the name "socket" of this module, and dispatchers have such an attribute.
 Socket: TypeAlias = socket.socket
-_AF_INET, _SOCK_STREAM = socket.AF_INET, socket.SOCK_STREAM
 _MapType: TypeAlias = dict[int, Any]
 
 # Names that programs take from here although they were never documented.
@@ -370,7 +369,11 @@ class dispatcher:
             watch.left()
         self._fileno = None
 
-    def create_socket(self, family: int = _AF_INET, type: int = _SOCK_STREAM) -> None:
+    def create_socket(
+        self,
+        family: int = socket.AF_INET,  # type: ignore[union-attr]
+        type: int = socket.SOCK_STREAM,  # type: ignore[union-attr]
+    ) -> None:
         """Make a socket, as ``socket.socket`` does, and enter the map with it."""
         self.family_and_type = family, type
         sock = socket.socket(family, type)

@@ -327,7 +327,7 @@ class ChannelSet:
             self._sweep()
             return
         fresh, self._fresh = self._fresh, []
-        for watch in [*fresh, *self._loud]:
+        for watch in dict.fromkeys([*fresh, *self._loud]):
             if self._watches.get(watch.fd) is watch:
                 self._ask(watch)
 
@@ -472,6 +472,7 @@ class ChannelSet:
         if self._in_hand:
             self._park()
         while True:
+            ready_set = self._open()
             self._waiting = True
             try:
                 self._sync()
@@ -480,7 +481,7 @@ class ChannelSet:
                 left = None if deadline is None else max(deadline - monotonic(), 0)
                 longest = self._longest_wait(left)
                 started = monotonic()
-                events = session.wait(self._open(), longest)
+                events = session.wait(ready_set, longest)
             finally:
                 self._waiting = False
             if longest is None or monotonic() - started < longest:
