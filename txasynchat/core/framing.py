@@ -88,6 +88,7 @@ class Framer:
         "_data",
         "_due",
         "_held",
+        "_in_hand",
         "_late",
         "_length",
         "_link",
@@ -120,6 +121,8 @@ class Framer:
         self._length = 0
         self._skipping = False
         self._due: _Due | None = None
+        # Bytes that are counted already, while the handler is given them.
+        self._in_hand = 0
         # While one split of a chunk is walked through: its pieces and the walk.
         self._pieces: list[bytes] = []
         self._walk: Iterator[bytes] | None = None
@@ -128,7 +131,10 @@ class Framer:
 
     @property
     def terminator(self) -> Terminator:
-        """The current terminator; an int counts down to 0."""
+        """The current terminator; an int counts down to 0, after each piece."""
+        if self._in_hand:
+            assert isinstance(self._terminator, int)
+            return self._terminator + self._in_hand
         return self._terminator
 
     @property
@@ -157,6 +163,7 @@ class Framer:
             matcher, terminator = compiled, compiled.literal or terminator
         self._interrupt()
         self._release_held()
+        self._in_hand = 0
         if self._skipping:  # the rest of a message that is too long is judged anew
             self._skipping, self._length = False, 0
         self._terminator = terminator
@@ -289,12 +296,16 @@ class Framer:
             assert isinstance(wanted, int)
             end = min(end, pos + wanted)
             self._terminator = wanted - (end - pos)
+            self._in_hand = end - pos
             if not self._terminator:
                 self._matched = None
                 self._length = 0
                 self._due = _Due.FOUND
         self._pos = end
-        handler.collect_incoming_data(data[pos:end])
+        try:
+            handler.collect_incoming_data(data[pos:end])
+        finally:
+            self._in_hand = 0
 
     def _split(
         self,

@@ -347,20 +347,18 @@ class ChannelSet:
 
     def _ask(self, watch: Watch) -> None:
         channel = watch.channel
-        wanted = 0
-        if channel.readable():
-            wanted = IN
-        # A listener is never writable, whatever it says.
-        if channel.writable() and not channel.accepting:
-            wanted |= OUT
-        if wanted:
-            wanted |= PRI
-        if not _is_quiet(channel):
+        if _is_quiet(channel):
+            self._loud.pop(watch, None)
+            # Asked and noted in one: another thread may be about to touch it.
+            with self._books:
+                self._note(watch, _wanted_by(channel))
+        else:
             self._loud[watch] = None
-        elif watch in self._loud:
-            del self._loud[watch]
-        sock = getattr(channel, "socket", None)
-        if sock is not watch.sock or (wanted != watch.wanted) or _is_closed(sock):
+            self._note(watch, _wanted_by(channel))
+
+    def _note(self, watch: Watch, wanted: int) -> None:
+        sock = getattr(watch.channel, "socket", None)
+        if sock is not watch.sock or wanted != watch.wanted or _is_closed(sock):
             self._want(watch, wanted, sock)
 
     def _want(self, watch: Watch, wanted: int, sock: Any) -> None:
@@ -536,10 +534,11 @@ class ChannelSet:
                 self._fresh.append(watch)
                 self._unswept, self._next_sweep = True, 0.0
                 continue
-            flags = _as_select(flags, watch.wanted) if as_select else flags
-            if flags:
-                ready.append((watch, flags))
-            else:
+            told = _as_select(flags, watch.wanted) if as_select else flags
+            if told:
+                ready.append((watch, told))
+            elif flags & ~(IN | OUT | PRI):
+                # Not if it merely wants something else by now: another thread has pushed.
                 self._mute(watch)
         if len(ready) > 1:
             ready.sort(key=_serial)
@@ -700,6 +699,14 @@ class ChannelSet:
 
 def _serial(ready: tuple[Watch, int]) -> int:
     return ready[0].serial
+
+
+def _wanted_by(channel: Any) -> int:
+    wanted = IN if channel.readable() else 0
+    # A listener is never writable, whatever it says.
+    if channel.writable() and not channel.accepting:
+        wanted |= OUT
+    return wanted | PRI if wanted else 0
 
 
 def _is_quiet(channel: Any) -> bool:

@@ -8,13 +8,13 @@ import asyncore
 import socket
 import time
 
-RATE = 0.1
-IDLE = 0.4
-KEEPALIVE = 0.15
+RATE = 0.05
+IDLE = 0.2
+KEEPALIVE = 0.06
 
 
 class Throttled(asyncore.dispatcher):
-    """Reads a message at most every tenth of a second; goes when nothing comes."""
+    """Reads a message at most every twentieth of a second; goes when nothing comes."""
 
     def __init__(self, sock):
         asyncore.dispatcher.__init__(self, sock)
@@ -104,7 +104,7 @@ def main():
         for number in range(4):
             there.sendall(b'msg %04d' % number)
         started = time.monotonic()
-        asyncore.loop(timeout=0.02, use_poll=use_poll)
+        asyncore.loop(timeout=0.01, use_poll=use_poll)
         took = time.monotonic() - started
         print(throttled.messages)
         gaps = [later - earlier for earlier, later in zip(throttled.times, throttled.times[1:])]
@@ -115,18 +115,18 @@ def main():
 
         here, there = socket.socketpair()
         keepalive = Keepalive(here)
-        asyncore.loop(timeout=0.02, use_poll=use_poll)
+        asyncore.loop(timeout=0.01, use_poll=use_poll)
         print(there.recv(100))
         times = keepalive.times
         print('apart:', all(later - earlier >= KEEPALIVE for earlier, later in zip(times, times[1:])))
         there.close()
 
         here, there = socket.socketpair()
-        deadline = Deadline(here, time.monotonic() + 0.2)
+        deadline = Deadline(here, time.monotonic() + 0.1)
         started = time.monotonic()
-        asyncore.loop(timeout=0.05, use_poll=use_poll)
+        asyncore.loop(timeout=0.02, use_poll=use_poll)
         took = time.monotonic() - started
-        print('in time:', 0.2 <= took < 5, '- asked now and then:', 2 <= deadline.asked < 1000)
+        print('in time:', 0.1 <= took < 5, '- asked now and then:', 2 <= deadline.asked < 1000)
         there.close()
     print('left in the map:', len(asyncore.socket_map))
 
