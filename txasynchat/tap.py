@@ -104,7 +104,7 @@ def _factory(name: str) -> IProtocolFactory:
         return _factory_of(handler)
     except TypeError as error:
         raise _refusal("--handler", name, f"{class_name} {error}") from error
-    except OSError as error:
+    except Exception as error:  # of a server's own constructor
         raise _refusal("--handler", name, _one_line(error)) from error
 
 
@@ -114,6 +114,8 @@ def _factory_of(handler: Any) -> IProtocolFactory:
 
     if not isinstance(handler, type):
         if isinstance(handler, dispatcher):
+            if not accepts(type(handler)):
+                raise TypeError("is no server: it has no handle_accepted() or handle_accept()")
             return LegacyFactory.for_server(handler)
     elif issubclass(handler, AsyncChat):
         _check_call(handler)

@@ -696,7 +696,7 @@ def looks_around(stage: Stage) -> list[tuple[bytes, Any]]:
 
 
 def test_difference_12_callbacks_see_what_is_left_behind_their_piece(ours: Stage) -> None:
-    assert looks_around(ours) == [(b"two\n", b"\n"), (b"", b"\n"), (b"", 6)]
+    assert looks_around(ours) == [(b"two\n", b"\n"), (b"", b"\n"), (b"", 10)]
 
 
 def test_before_12_callbacks_saw_their_piece_as_not_yet_consumed(removed: Stage) -> None:

@@ -231,6 +231,9 @@ class ChannelSet:
             self._fresh.append(watch)
             if hasattr(type(channel), "_txa_joined"):
                 channel._txa_joined(watch)
+            sock = getattr(channel, "socket", None)
+            if isinstance(sock, SoftSocket):
+                sock.watched(watch)
         self._stir()
         return watch
 
@@ -285,6 +288,8 @@ class ChannelSet:
             return
         if watch.sock is not None and _is_quiet(watch.channel):
             self._ask(watch)
+            if watch in self._soft and _soft_flags(watch):
+                self._stir()
         else:
             self._fresh.append(watch)
             self._stir()
@@ -294,8 +299,13 @@ class ChannelSet:
         if self._watches.get(watch.fd) is not watch:
             return
         self._soft[watch] = None
-        if self._hosted is not None and self._waiting and driver.is_inside():
-            self._serve_hosted([watch])
+        if (
+            self._hosted is not None
+            and self._waiting
+            and watch.sock is not None
+            and driver.is_inside()
+        ):
+            self._serve_hosted(watch)
         else:
             self._stir()
 
@@ -371,9 +381,8 @@ class ChannelSet:
                 watch.sock = sock
                 watch.registered = 0
                 watch.soft = _soft_readiness(watch, sock)
-                self._soft.pop(watch, None)
-                if watch.soft is not None:
-                    self._soft[watch] = None
+            if watch.soft is not None:
+                self._soft[watch] = None
             self._register(watch)
 
     def _register(self, watch: Watch) -> None:
@@ -648,8 +657,8 @@ class ChannelSet:
             self._look_again = None
             self.close_if_empty()
 
-    def _serve_hosted(self, told: Iterable[Watch] = ()) -> None:
-        # The reactor says that a channel is ready; or those `told` say it themselves.
+    def _serve_hosted(self, told: Watch | None = None) -> None:
+        # The reactor says that channels are ready; or the one `told` says it itself.
         if self._hosted is None or self._set is None:
             return
         if not self._leader.acquire(blocking=False):
@@ -666,7 +675,12 @@ class ChannelSet:
             self._log.failure(
                 "uncaught exception of an asyncore channel, while the reactor serves its map"
             )
-        self._settle_hosted()
+        if told is None or not self.map or self._hosted is None:
+            self._settle_hosted()
+        else:
+            # Others are asked later: one may be in the middle of its constructor.
+            self._waiting = True
+            self._stir()
 
     def _settle_hosted(self) -> None:
         # Until the reactor says something again.
@@ -753,7 +767,7 @@ def _soft_readiness(watch: Watch, sock: Any) -> Callable[[], int] | None:
     if _is_closed(sock):
         return _closed
     if isinstance(sock, SoftSocket):
-        sock.watched(watch)
+        sock.watched(watch)  # it may have changed hands without any ado
         return sock.readiness
     pending = getattr(sock, "pending", None)
     if pending is None:

@@ -221,7 +221,8 @@ class Driver:
             else:
                 self._arm(reactor)
         elif self.is_inside():
-            hosted.host(reactor)
+            # Not at once: its channel may be in the middle of its constructor.
+            reactor.callLater(0, hosted.host, reactor)
         else:
             reactor.callFromThread(hosted.host, reactor)
 

@@ -18,7 +18,12 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    INegotiated,
+    IPushProducer,
+    ISSLTransport,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python import threadable
@@ -163,12 +168,14 @@ class TransportSocket(SoftSocket):
                 return b""
             raise BlockingIOError(EAGAIN, strerror(EAGAIN))
         data = self._input.popleft()
-        if flags & socket.MSG_PEEK:
-            self._input.appendleft(data)
-            return data[:bufsize]
-        if len(data) > bufsize:
-            self._input.appendleft(data[bufsize:])
+        if self._input and len(data) < bufsize:
+            data = b"".join([data, *self._input])
+            self._input.clear()
+        if len(data) > bufsize or flags & socket.MSG_PEEK:
+            self._input.appendleft(data if flags & socket.MSG_PEEK else data[bufsize:])
             data = data[:bufsize]
+        if flags & socket.MSG_PEEK:
+            return data
         self._size -= len(data)
         if self._paused and self._size < _ENOUGH:
             self._paused = False
@@ -242,10 +249,17 @@ class TransportSocket(SoftSocket):
             self._in_reactor(self._lose_write_half)
 
     def _lose_write_half(self) -> None:
-        if self._lost is None:
-            self._transport.unregisterProducer()
-            lose = getattr(self._transport, "loseWriteConnection", self._transport.loseConnection)
-            lose()
+        if self._lost is not None:
+            return
+        transport = self._transport
+        transport.unregisterProducer()
+        # TLS has no half close in Twisted; but after its own farewell it still
+        # receives, until the peer's.
+        tls = INegotiated.providedBy(transport) or ISSLTransport.providedBy(transport)
+        if not tls and hasattr(transport, "loseWriteConnection"):
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
 
     def close(self) -> None:
         """Close, once what was sent has gone out; a peer that does not take it is cut off."""
@@ -387,9 +401,18 @@ class _Backlog(SoftSocket):
             return 0
         raise _error(ENOPROTOOPT)
 
+    def setsockopt(self, level: int, optname: int, *value: Any) -> None:
+        pass  # its own listening socket is closed: there is nothing to set
+
+    def listen(self, backlog: int = 0) -> None:
+        pass  # the endpoint does
+
     def setblocking(self, flag: bool) -> None:
         if flag:
             raise _error(EINVAL)
+
+    def settimeout(self, value: float | None) -> None:
+        self.setblocking(value is None or value > 0)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -403,6 +426,27 @@ class _Connection(Protocol):
         self._sock: TransportSocket | None = None
 
     def connectionMade(self) -> None:
+        wrapper = _proxy_wrapper(self.transport)
+        if wrapper is None:
+            self._build()
+        else:
+            self._build_after_header(wrapper)
+
+    def _build_after_header(self, wrapper: Any) -> None:
+        # Behind a proxy nobody knows who the peer is before the PROXY header has come.
+        # Twisted's wrapper does not say when; it is asked after whatever came.
+        receive = wrapper.dataReceived
+
+        def received(data: bytes) -> None:
+            receive(data)
+            if wrapper._proxyInfo is not None:
+                wrapper.dataReceived = receive
+                if self._sock is None:
+                    self._build()
+
+        wrapper.dataReceived = received
+
+    def _build(self) -> None:
         sock = self._sock = TransportSocket(self.transport, self.factory.close_timeout)
         peer = sock.getpeername()
         try:
@@ -416,6 +460,8 @@ class _Connection(Protocol):
             sock.close()
 
     def dataReceived(self, data: bytes) -> None:
+        if self._sock is None:
+            self._build()
         if self._sock is not None:
             self._sock.received(data)
 
@@ -429,6 +475,13 @@ class _Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._sock is not None:
             self._sock.lost(reason)
+
+
+def _proxy_wrapper(transport: Any) -> Any:
+    # What reads the PROXY header below `transport`; None if nothing does.
+    while transport is not None and "_proxyInfo" not in getattr(transport, "__dict__", ()):
+        transport = getattr(transport, "transport", None)
+    return transport
 
 
 class LegacyFactory(Factory):
@@ -504,17 +557,23 @@ def builder(kind: type[dispatcher]) -> Callable[[Any, Any], object]:
     :raise TypeError: if its constructor takes neither ``(sock, addr)`` nor
         ``(sock)``, maybe with more that has defaults.
     """
-    parameters = [
+    parameters = list(signature(kind).parameters.values())
+    places = [
         each
-        for each in signature(kind).parameters.values()
-        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        for each in parameters
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD, each.VAR_POSITIONAL)
     ]
-    required = sum(1 for each in parameters if each.default is each.empty)
-    if not parameters or required > 2:
+    needed = [
+        each
+        for each in parameters
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+    if not places or len(needed) > 2 or any(each not in places for each in needed):
         raise TypeError(
-            "is constructed with (" + ", ".join(each.name for each in parameters) + "), "
-            "not with (sock, addr): give its server, or a subclass that knows the rest"
+            f"is constructed with ({', '.join(map(str, parameters))}), not with (sock, addr): "
+            "give its server, or a subclass that knows the rest"
         )
-    if len(parameters) == 1 or parameters[1].name == "map":
-        return lambda sock, addr: kind(sock)
-    return kind
+    takes_both = len(places) > 1 and places[1].name != "map"
+    if takes_both or places[0].kind is places[0].VAR_POSITIONAL:
+        return kind
+    return lambda sock, addr: kind(sock)
