@@ -152,10 +152,12 @@ def main() -> None:
         "outcomes": result.outcomes,
         "in_threads": in_threads,
         "logged": logged,
-        "reactor": type(passes.reactor).__module__,
+        "reactor": passes.reactor and type(passes.reactor).__module__,
         "passes": passes.count,
         "modules": {name: origin(sys.modules.get(name)) for name in OLD_MODULES},
         "used": used(options.suite),
+        # threads that still run, say: the suites only warn of them
+        "altered": getattr(sys.modules.get("test.support"), "environment_altered", False),
         "left": [
             *map(repr, sys.modules["asyncore"].socket_map.values()),
             *(each.name for each in threading.enumerate() if each != threading.main_thread()),

@@ -31,7 +31,7 @@ from itertools import count
 from threading import get_ident
 from time import monotonic
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from twisted.logger import Logger
 
@@ -187,7 +187,7 @@ class ChannelSet:
         self._waiting = False
         self._attached = False
         self._in_hand: list[tuple[int, Watch]] = []
-        self._owner: tuple[threading.Thread, float] | None = None
+        self._owner: tuple[ref[threading.Thread], float] | None = None
         self._hosted: Any = None
         self._look_again: Any = None
         self._make_locks()
@@ -276,6 +276,7 @@ class ChannelSet:
                 return
             for watch in list(self._watches.values()):
                 self._forget(watch)
+            self._fresh.clear()  # each refers to this: channels would wait for the collector
             ready_set, self._set = self._set, None
             if ready_set is not None:
                 ready_set.close()
@@ -454,7 +455,7 @@ class ChannelSet:
         driver.end(session)
         with self._books:
             self._servers.remove(get_ident())
-            self._owner = threading.current_thread(), monotonic()
+            self._owner = ref(threading.current_thread()), monotonic()
         self.close_if_empty()
         if self.map and not self._servers:
             driver.offer(self)
@@ -631,9 +632,11 @@ class ChannelSet:
         # A thread that calls loop(count=1) or poll() again and again is still there.
         if self._owner is None:
             return False
-        thread, since = self._owner
+        known, since = self._owner
+        thread = known()
         return (
-            thread.is_alive()
+            thread is not None
+            and thread.is_alive()
             and thread is not threading.current_thread()
             and monotonic() - since < _STILL_MINE
         )
