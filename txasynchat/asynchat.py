@@ -223,7 +223,7 @@ class async_chat(asyncore.dispatcher):
         self._txa_terminator = term
         self._txa_bad_terminator = None
         try:
-            self._txa_framer.set_terminator(term)
+            self._txa_framer.set_terminator(term or None)
         except (TypeError, ValueError) as error:
             self._txa_framer.set_terminator(None)
             self._txa_bad_terminator = error
@@ -263,7 +263,11 @@ class async_chat(asyncore.dispatcher):
             return
         framer = self._txa_framer
         if received:
-            framer.feed(as_bytes(received, self._txa_encoding, "what recv() returned"))
+            data = as_bytes(received, self._txa_encoding, "what recv() returned")
+            if framer.pending:  # left by a callback that raised, or for a new terminator
+                framer.unread += data
+            else:
+                framer.feed(data)
         if framer.pending:
             framer.deliver(cast(Handler, self), ask=self._txa_ask)
 
@@ -283,10 +287,12 @@ class async_chat(asyncore.dispatcher):
         return self._txa_ask_handler
 
     def _txa_ask_handler(self) -> Terminator:
+        if self._txa_terminator is not _NEVER_SET:
+            self._txa_terminator = self.terminator  # counted down, if it counts
         term: Any = self.get_terminator()
         if self._txa_bad_terminator is not None and term is self._txa_terminator:
             raise self._txa_bad_terminator
-        return term  # type: ignore[no-any-return]
+        return term or None
 
     def _txa_joined(self, watch: Watch) -> None:
         if self._txa_closed:

@@ -41,7 +41,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from txasynchat.legacy import readiness
-from txasynchat.legacy.channels import ChannelSet, Watch, channel_set, quiet_predicates
+from txasynchat.legacy.channels import ChannelSet, Round, Watch, channel_set, quiet_predicates
 from txasynchat.legacy.reactors import driver
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _closes(obj: Any) -> int:
     return closes if isinstance(closes, int) else 0
 
 
-def _serve_as_select(channels: ChannelSet, ready: list[tuple[Watch, int]]) -> None:
+def _serve_as_select(channels: ChannelSet, ready: Round) -> None:
     # All that can be read, then all that can be written, as select.select() lists them.
     channels.hand_out(ready, readiness.IN, lambda channel, flags: read(channel))
     channels.hand_out(ready, readiness.OUT, lambda channel, flags: write(channel))
@@ -179,7 +179,7 @@ def _serve_as_select(channels: ChannelSet, ready: list[tuple[Watch, int]]) -> No
     channels.hand_out(ready, readiness.NVAL, lambda channel, flags: readwrite(channel, flags))
 
 
-def _serve_as_poll(channels: ChannelSet, ready: list[tuple[Watch, int]]) -> None:
+def _serve_as_poll(channels: ChannelSet, ready: Round) -> None:
     channels.hand_out(ready, ~0, readwrite)
 
 
@@ -194,6 +194,7 @@ def poll(timeout: float = 0.0, map: _MapType | None = None) -> None:
     """
     channels = socket_map if map is None else map
     if channels:
+        _check_timeout(timeout)
         channel_set(channels).serve(timeout, _serve_as_select)
 
 
@@ -204,7 +205,14 @@ def poll2(timeout: float = 0.0, map: _MapType | None = None) -> None:
     """
     channels = socket_map if map is None else map
     if channels:
-        channel_set(channels).serve(timeout, _serve_as_poll, as_select=False)
+        for_ever = timeout is None or timeout < 0  # as select.poll has it
+        limit = None if for_ever else timeout
+        channel_set(channels).serve(limit, _serve_as_poll, as_select=False)
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and timeout < 0:
+        raise ValueError("timeout must be non-negative")
 
 
 poll3 = poll2
@@ -238,11 +246,13 @@ def loop(
             "channels by itself: leave the call out, or give it a count"
         )
     serve = _serve_as_poll if use_poll and hasattr(select, "poll") else _serve_as_select
+    limit = None if serve is _serve_as_poll and timeout is not None and timeout < 0 else timeout
+    _check_timeout(limit)
     served = channel_set(channels)
     session = served.begin()
     try:
         while channels and (count is None or count > 0):
-            served.serve_round(session, timeout, serve, serve is _serve_as_select)
+            served.serve_round(session, limit, serve, serve is _serve_as_select)
             if count is not None:
                 count -= 1
     finally:

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from errno import EPERM
 from itertools import count
 from threading import get_ident
@@ -38,12 +39,20 @@ from twisted.logger import Logger
 from txasynchat.legacy.reactors import Session, driver
 from txasynchat.legacy.readiness import ERR, HUP, IN, NVAL, OUT, PRI, ReadySet, new_set
 
-__all__ = ("ChannelSet", "Dispatch", "SoftSocket", "Watch", "channel_set", "quiet_predicates")
+__all__ = (
+    "ChannelSet",
+    "Dispatch",
+    "Round",
+    "SoftSocket",
+    "Watch",
+    "channel_set",
+    "quiet_predicates",
+)
 
 ChannelMap = MutableMapping[Any, Any]
 
 #: What serves the ready channels of a round.
-Dispatch = Callable[["ChannelSet", list[tuple["Watch", int]]], None]
+Dispatch = Callable[["ChannelSet", "Round"], None]
 
 #: Up to this many channels all are asked in every round.
 _SMALL = 32
@@ -58,6 +67,13 @@ _LOOK_AGAIN = 0.2
 #: How long a thread that looped over a map keeps it from the reactor, in seconds,
 #: when it is alive and comes back again and again (``loop(count=1)`` and ``poll()``).
 _STILL_MINE = 1.0
+
+#: How long a channel rests that raises out of its handle_error() or its predicates
+#: while the reactor serves it, in seconds: it would do so for ever.
+_REST_AFTER_ERROR = 1.0
+
+#: The longest wait, in seconds, that every way to wait can count.
+_LONGEST_WAIT = 1e6
 
 #: The base classes' own predicates: a channel that has no others is quiet. Its
 #: answers change only when it is touched.
@@ -80,9 +96,11 @@ class Watch:
         "parked",
         "registered",
         "rests_until",
+        "round",
         "serial",
         "sock",
         "soft",
+        "tick",
         "wanted",
     )
 
@@ -102,6 +120,8 @@ class Watch:
         self.parked = False
         self.muted = False
         self.rests_until = 0.0
+        # When it was told of an event the last time, and in which round.
+        self.tick = self.round = 0
 
     @property
     def waits_to_write(self) -> bool:
@@ -161,6 +181,22 @@ class SoftSocket:
             self._watch.renumber(self.number)
 
 
+class Round:
+    """The ready channels that one wait has found.
+
+    :ivar ready: each with its flags, of ``select.poll``.
+    :ivar tick: when the wait began; no other round has the same.
+    :ivar hosted: whether the reactor serves it.
+    """
+
+    __slots__ = ("hosted", "ready", "tick")
+
+    def __init__(self, ready: list[tuple[Watch, int]], tick: int, hosted: bool = False) -> None:
+        self.ready = ready
+        self.tick = tick
+        self.hosted = hosted
+
+
 class ChannelSet:
     """The channels of one map, and who serves them.
 
@@ -176,13 +212,15 @@ class ChannelSet:
         self._set: ReadySet | None = None
         self._watches: dict[Any, Watch] = {}
         self._loud: dict[Watch, None] = {}
-        self._fresh: list[Watch] = []
+        self._fresh: dict[Watch, None] = {}
         self._soft: dict[Watch, None] = {}
         self._resting: dict[Watch, None] = {}
         self._serial = 0
         self._next_sweep = 0.0
         self._unswept = True
-        self._round = 0
+        self._tick = 0
+        self._ghosts: set[Any] = set()
+        self._stale = False
         self._servers: list[int] = []  # the threads, by number; once for each nested call
         self._waiting = False
         self._attached = False
@@ -190,6 +228,7 @@ class ChannelSet:
         self._owner: tuple[ref[threading.Thread], float] | None = None
         self._hosted: Any = None
         self._look_again: Any = None
+        self._host_later: Any = None
         self._make_locks()
 
     @classmethod
@@ -207,11 +246,12 @@ class ChannelSet:
         if self._set is not None:
             self._set.close()
             self._set = None
+        self._ghosts.clear()
         me = get_ident()
         self._servers = [thread for thread in self._servers if thread == me]
         self._in_hand = [each for each in self._in_hand if each[0] == me]
         self._waiting, self._attached = False, False
-        self._hosted = self._look_again = None
+        self._hosted = self._look_again = self._host_later = None
         for watch in self._watches.values():
             watch.registered = 0
             watch.sock = None
@@ -228,7 +268,7 @@ class ChannelSet:
                 self._forget(before)
             self._serial += 1
             watch = self._watches[fd] = Watch(self, fd, channel, self._serial)
-            self._fresh.append(watch)
+            self._fresh[watch] = None
             if hasattr(type(channel), "_txa_joined"):
                 channel._txa_joined(watch)
             sock = getattr(channel, "socket", None)
@@ -258,7 +298,7 @@ class ChannelSet:
     def _forget(self, watch: Watch) -> None:
         del self._watches[watch.fd]
         self._unregister(watch)
-        for each in (self._loud, self._soft, self._resting):
+        for each in (self._fresh, self._loud, self._soft, self._resting):
             each.pop(watch, None)
         if getattr(watch.channel, "_txa_watch", None) is watch:
             watch.channel._txa_watch = None
@@ -272,14 +312,24 @@ class ChannelSet:
     def close_if_empty(self) -> None:
         """Give back what is open for the map's sake, when nobody needs it."""
         with self._books:
+            if self._attached and not self._hosted_reactor_runs():
+                self._hosted = None
+                self._detach()
             if self.map or self._servers or self._attached:
                 return
             for watch in list(self._watches.values()):
                 self._forget(watch)
             self._fresh.clear()  # each refers to this: channels would wait for the collector
-            ready_set, self._set = self._set, None
-            if ready_set is not None:
-                ready_set.close()
+            self._close_set()
+
+    def _close_set(self) -> None:
+        ready_set, self._set = self._set, None
+        if ready_set is not None:
+            ready_set.close()
+        self._ghosts.clear()
+        self._stale = False
+        for watch in self._watches.values():
+            watch.registered = 0
 
     # -- What they wait for ---------------------------------------------------------
 
@@ -292,7 +342,7 @@ class ChannelSet:
             if watch in self._soft and _soft_flags(watch):
                 self._stir()
         else:
-            self._fresh.append(watch)
+            self._fresh[watch] = None
             self._stir()
 
     def noticed(self, watch: Watch) -> None:
@@ -337,10 +387,10 @@ class ChannelSet:
         ):
             self._sweep()
             return
-        fresh, self._fresh = self._fresh, []
-        for watch in dict.fromkeys([*fresh, *self._loud]):
+        fresh, self._fresh = self._fresh, {}
+        for watch in {**fresh, **self._loud}:
             if self._watches.get(watch.fd) is watch:
-                self._ask(watch)
+                self._ask_in_turn(watch)
 
     def _sweep(self) -> None:
         started = monotonic()
@@ -350,11 +400,27 @@ class ChannelSet:
             watch = self._watches.get(fd)
             if watch is None or watch.channel is not channel:
                 watch = self.join(fd, channel)
-            self._ask(watch)
+            self._ask_in_turn(watch)
         for watch in [each for each in list(self._watches.values()) if each.fd not in self.map]:
             self.leave(watch)
         ended = monotonic()
         self._next_sweep = ended + _RARELY * (ended - started)
+
+    def _ask_in_turn(self, watch: Watch) -> None:
+        try:
+            self._ask(watch)
+        except BaseException:
+            # Out of a loop it comes; the reactor has others to serve.
+            if self._hosted is None:
+                raise
+            self._blame(watch)
+
+    def _blame(self, watch: Watch) -> None:
+        self._log.failure(
+            "uncaught exception of {channel}, while the reactor serves its map",
+            channel=watch.channel,
+        )
+        self.rest(watch, _REST_AFTER_ERROR)
 
     def _ask(self, watch: Watch) -> None:
         channel = watch.channel
@@ -369,8 +435,12 @@ class ChannelSet:
 
     def _note(self, watch: Watch, wanted: int) -> None:
         sock = getattr(watch.channel, "socket", None)
-        if sock is not watch.sock or wanted != watch.wanted or _is_closed(sock):
+        if self._is_another(watch, sock) or wanted != watch.wanted:
             self._want(watch, wanted, sock)
+
+    def _is_another(self, watch: Watch, sock: Any) -> bool:
+        # What has no socket may have opened its descriptor again: nobody could tell.
+        return sock is None or sock is not watch.sock or _is_closed(sock)
 
     def _want(self, watch: Watch, wanted: int, sock: Any) -> None:
         with self._books:
@@ -378,7 +448,7 @@ class ChannelSet:
                 return
             watch.muted = watch.muted and watch.wanted == wanted and watch.sock is sock
             watch.wanted = wanted
-            if sock is not watch.sock or _is_closed(sock):
+            if self._is_another(watch, sock):
                 watch.sock = sock
                 watch.registered = 0
                 watch.soft = _soft_readiness(watch, sock)
@@ -397,6 +467,8 @@ class ChannelSet:
             return
         if isinstance(watch.sock, SoftSocket):
             return  # it tells of itself
+        if watch.fd in self._ghosts:
+            self._stale = True
         try:
             self._set.watch(watch.fd, mask)
         except OSError as error:
@@ -410,8 +482,10 @@ class ChannelSet:
         self._soft[watch] = None
 
     def _unregister(self, watch: Watch) -> None:
-        if watch.registered and self._set is not None:
-            self._set.unwatch(watch.fd)
+        if watch.registered and self._set is not None and not self._set.unwatch(watch.fd):
+            # Closed before it was taken out. The system has forgotten it, unless it is
+            # still open elsewhere: then its events would be those of the number's next.
+            self._ghosts.add(watch.fd)
         watch.registered = 0
 
     def _end_rests(self) -> None:
@@ -465,75 +539,114 @@ class ChannelSet:
     ) -> None:
         """A round of :meth:`serve`, between :meth:`begin` and :meth:`end`."""
         deadline = None if timeout is None else monotonic() + timeout
-        if not self._leader.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+        self._give_up_what_is_in_hand()
+        self._unswept = True  # who knows what was done since the last round
+        leader = self._leader
+        if not self._lead(leader, session, deadline):
             return
         try:
-            ready = self._wait(session, deadline, as_select)
+            found = self._wait(session, deadline, as_select)
         finally:
-            self._leader.release()
-        if ready:
-            self._dispatch(dispatch, ready)
+            if leader is self._leader:  # else a predicate has forked, and this is the child
+                leader.release()
+        if found.ready:
+            self._dispatch(dispatch, found)
 
-    def _wait(
-        self, session: Session, deadline: float | None, as_select: bool
-    ) -> list[tuple[Watch, int]]:
-        if self._in_hand:
-            self._park()
+    def _lead(self, leader: Any, session: Session, deadline: float | None) -> bool:
+        # Another thread may be waiting. It must not keep the reactor from its turns.
         while True:
-            ready_set = self._open()
+            left = _LONGEST_WAIT if deadline is None else max(deadline - monotonic(), 0)
+            if leader.acquire(timeout=session.patience(left)):
+                return True
+            if deadline is not None and monotonic() >= deadline:
+                return False
+            session.breathe()
+
+    def _wait(self, session: Session, deadline: float | None, as_select: bool) -> Round:
+        while True:
             self._waiting = True
             try:
+                tick = self._begin_wait()
                 self._sync()
                 if not self.map:
-                    return []
-                left = None if deadline is None else max(deadline - monotonic(), 0)
+                    return Round([], tick)
+                ready_set = self._open(session)
+                left = _LONGEST_WAIT if deadline is None else max(deadline - monotonic(), 0)
                 longest = self._longest_wait(left)
                 started = monotonic()
                 events = session.wait(ready_set, longest)
             finally:
                 self._waiting = False
-            if longest is None or monotonic() - started < longest:
+            if monotonic() - started < longest:
                 self._unswept = True  # the reactor had something to do, who knows what
-            ready = self._take(events, as_select)
-            if ready or not self.map:
-                return ready
+            found = Round(self._take(events, as_select), tick)
+            if found.ready or not self.map:
+                return found
             if deadline is not None and monotonic() >= deadline:
-                return []
+                return found
 
-    def _open(self) -> ReadySet:
-        if self._set is None:
-            with self._books:
+    def _open(self, session: Session | None = None) -> ReadySet:
+        with self._books:
+            if self._stale and self._set is not None:
+                if session is not None:
+                    session.detach()
+                self._set.detach()
+                self._close_set()
+            if self._set is None:
                 self._set = new_set()
                 for watch in self._watches.values():
                     self._register(watch)
-        return self._set
+            return self._set
 
-    def _longest_wait(self, left: float | None) -> float | None:
-        if self._soft:
+    def _longest_wait(self, left: float) -> float:
+        if any(self._is_free(watch) for watch in list(self._soft)):
             return 0
-        limits = [] if left is None else [left]
+        limits = [left, _LONGEST_WAIT]
         if self._resting:
             limits.append(min(each.rests_until for each in self._resting) - monotonic())
-        if self._unswept:
+        if self._unswept and len(self.map) > _SMALL:
             limits.append(self._next_sweep - monotonic())
-        return max(min(limits), 0) if limits else None
+        return max(min(limits), 0)
 
-    def _park(self) -> None:
-        # What other threads have in hand is not to be reported once more.
+    def _is_free(self, watch: Watch) -> bool:
+        return not (watch.parked or watch.muted or watch in self._resting)
+
+    def _begin_wait(self) -> int:
         me = get_ident()
         with self._books:
-            for thread, watch in list(self._in_hand):
-                if thread != me and not watch.parked:
-                    watch.parked = True
-                    self._unregister(watch)
+            self._tick += 1
+            for thread, watch in self._in_hand:
+                if thread != me:
+                    self._park(watch)
+            return self._tick
+
+    def _park(self, watch: Watch) -> None:
+        # Another thread has it in hand: it is not to be reported once more.
+        watch.parked = True
+        self._unregister(watch)
+
+    def _unpark(self, watch: Watch) -> None:
+        if watch.parked and not any(held is watch for _, held in self._in_hand):
+            watch.parked = False
+            if self._watches.get(watch.fd) is watch:
+                self._register(watch)
+
+    def _give_up_what_is_in_hand(self) -> None:
+        # A callback that waits may wait for its own channel.
+        if self._in_hand:
+            me = get_ident()
+            with self._books:
+                mine = [each for each in self._in_hand if each[0] == me]
+                self._in_hand = [each for each in self._in_hand if each[0] != me]
+                for _, watch in mine:
+                    self._unpark(watch)
 
     def _take(self, events: list[tuple[int, int]], as_select: bool) -> list[tuple[Watch, int]]:
         flags_of: dict[Watch, int] = {}
         for fd, flags in events:
             watch = self._watches.get(fd)
             if watch is None or not watch.registered:
-                if self._set is not None:  # closed behind our back, and still open elsewhere
-                    self._set.unwatch(fd)
+                self._drop(fd)
             else:
                 flags_of[watch] = flags
         for watch in list(self._soft):
@@ -541,7 +654,7 @@ class ChannelSet:
         ready: list[tuple[Watch, int]] = []
         for watch, flags in flags_of.items():
             if not self._holds(watch):
-                self._fresh.append(watch)
+                self._fresh[watch] = None
                 self._unswept, self._next_sweep = True, 0.0
                 continue
             told = _as_select(flags, watch.wanted) if as_select else flags
@@ -554,11 +667,20 @@ class ChannelSet:
             ready.sort(key=_serial)
         return ready
 
+    def _drop(self, fd: int) -> None:
+        # Reported although nobody wants it: another thread has just taken it out, or it
+        # was closed behind our back and is still open elsewhere.
+        with self._books:
+            watch = self._watches.get(fd)
+            registered = watch is not None and watch.registered
+            if not registered and self._set is not None and not self._set.unwatch(fd):
+                self._stale = True
+
     def _take_soft(self, watch: Watch, flags_of: dict[Watch, int]) -> None:
         flags = _soft_flags(watch)
         if not flags:
             self._soft.pop(watch, None)
-        elif not (watch.parked or watch.muted or watch in self._resting):
+        elif self._is_free(watch):
             flags_of[watch] = flags_of.get(watch, 0) | flags
 
     def _mute(self, watch: Watch) -> None:
@@ -568,50 +690,54 @@ class ChannelSet:
             self._unregister(watch)
             self._soft.pop(watch, None)
 
-    def _dispatch(self, dispatch: Dispatch, ready: list[tuple[Watch, int]]) -> None:
-        self._round += 1
+    def _dispatch(self, dispatch: Dispatch, found: Round) -> None:
         self._unswept = True
         try:
-            dispatch(self, ready)
+            dispatch(self, found)
         finally:
-            for watch, _ in ready:
-                self._fresh.append(watch)
-                if watch.soft is not None:
-                    self._soft[watch] = None
+            for watch, _ in found.ready:
+                if self._watches.get(watch.fd) is watch:
+                    self._fresh[watch] = None
+                    if watch.soft is not None:
+                        self._soft[watch] = None
 
-    def hand_out(
-        self,
-        ready: Iterable[tuple[Watch, int]],
-        wanted: int,
-        call: Callable[[Any, int], object],
-    ) -> None:
+    def hand_out(self, found: Round, wanted: int, call: Callable[[Any, int], object]) -> None:
         """Call `call` with each ready channel that has one of the `wanted` flags, and its flags.
 
-        Those that left the map meanwhile are spared. When the map was served in
-        between, from inside a callback or by another thread, the rest is left to
-        the next round: it may be served already.
+        Those that left the map meanwhile are spared; and those that were told of an
+        event since the wait began, from inside a callback or by another thread: they
+        are found again if they are still ready.
         """
-        this_round = self._round
-        me = get_ident()
-        for watch, flags in ready:
-            if not flags & wanted or not self._holds(watch):
-                continue
-            if self._round != this_round:
-                return
-            in_hand = me, watch
-            self._in_hand.append(in_hand)
-            try:
-                call(watch.channel, flags)
-            finally:
-                self._in_hand.remove(in_hand)
-                if watch.parked:
-                    self._unpark(watch)
+        for watch, flags in found.ready:
+            if flags & wanted and self._claim(watch, found):
+                try:
+                    call(watch.channel, flags)
+                except BaseException:
+                    if not found.hosted:
+                        raise
+                    self._blame(watch)
+                finally:
+                    self._release(watch)
 
-    def _unpark(self, watch: Watch) -> None:
+    def _claim(self, watch: Watch, found: Round) -> bool:
+        me = get_ident()
         with self._books:
-            watch.parked = False
-            if self._watches.get(watch.fd) is watch:
-                self._register(watch)
+            if not self._holds(watch) or (watch.round != found.tick and watch.tick >= found.tick):
+                return False
+            for thread, held in self._in_hand:
+                if held is watch and thread != me:
+                    self._park(watch)
+                    return False
+            self._tick += 1
+            watch.tick, watch.round = self._tick, found.tick
+            self._in_hand.append((me, watch))
+            return True
+
+    def _release(self, watch: Watch) -> None:
+        with self._books:
+            with suppress(ValueError):  # given up, by a callback that waited itself
+                self._in_hand.remove((get_ident(), watch))
+            self._unpark(watch)
 
     # -- Served by the reactor ------------------------------------------------------
 
@@ -620,13 +746,26 @@ class ChannelSet:
         if self._servers or self._hosted is not None or not self.map or not driver.runs():
             return
         if self._is_kept():
-            reactor.callLater(_LOOK_AGAIN, self.host, reactor)
+            if self._host_later is None or not self._host_later.active():
+                self._host_later = reactor.callLater(_LOOK_AGAIN, self.host, reactor)
             return
         with self._books:
-            self._open().attach(reactor, self._serve_hosted)
-            self._attached = True
             self._hosted = reactor
+            self._attach()
         self._settle_hosted()
+
+    def _attach(self) -> None:
+        self._open().attach(self._hosted, self._serve_hosted)
+        self._attached = True
+
+    def _detach(self) -> None:
+        if self._set is not None:
+            self._set.detach()
+        self._attached = False
+
+    def _hosted_reactor_runs(self) -> bool:
+        reactor = driver.reactor
+        return reactor is not None and bool(reactor.running)
 
     def _is_kept(self) -> bool:
         # A thread that calls loop(count=1) or poll() again and again is still there.
@@ -645,16 +784,14 @@ class ChannelSet:
         # Somebody begins to loop over the map.
         reactor, self._hosted = self._hosted, None
         self._waiting = False
-        if driver.is_inside():
+        if driver.is_inside() or not reactor.running:
             self._leave_reactor()
         else:
             reactor.callFromThread(self._leave_reactor)
 
     def _leave_reactor(self) -> None:
         if self._hosted is None:
-            if self._set is not None:
-                self._set.detach()
-            self._attached = False
+            self._detach()
             if self._look_again is not None and self._look_again.active():
                 self._look_again.cancel()
             self._look_again = None
@@ -669,15 +806,14 @@ class ChannelSet:
         try:
             self._waiting = False
             try:
+                tick = self._begin_wait()
                 ready = self._take([] if told else self._set.wait(0), True)
             finally:
                 self._leader.release()
             if ready:
-                self._dispatch(type(self)._dispatch_hosted, ready)
-        except BaseException:
-            self._log.failure(
-                "uncaught exception of an asyncore channel, while the reactor serves its map"
-            )
+                self._dispatch(type(self)._dispatch_hosted, Round(ready, tick, hosted=True))
+        except Exception:
+            self._log.failure("can't serve a map of asyncore channels")
         if told is None or not self.map or self._hosted is None:
             self._settle_hosted()
         else:
@@ -691,10 +827,10 @@ class ChannelSet:
         if reactor is None:
             return
         self._waiting = True
-        try:
-            self._sync()
-        except BaseException:
-            self._log.failure("uncaught exception of readable() or writable()")
+        self._sync()
+        if self._stale:
+            self._detach()
+            self._attach()
         if not self.map:
             self._hosted = None
             self._waiting = False

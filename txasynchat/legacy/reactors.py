@@ -25,6 +25,7 @@ from weakref import WeakSet
 from twisted.internet import main
 from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.interfaces import IReactorFDSet
+from twisted.logger import globalLogPublisher
 from twisted.python.threadable import isInIOThread
 
 from txasynchat.legacy.readiness import ReadySet
@@ -34,9 +35,11 @@ __all__ = ("Driver", "Hosted", "Session", "driver")
 #: How long events of channels may keep a reactor from its turn, in seconds.
 _FAIR = 0.01
 
-#: The longest run of an asyncio loop, in seconds. Each run leaves a timer of this
-#: length behind, however early it ended.
-_LONGEST_RUN = 0.05
+#: How long to wait for what a reactor can't wait for, between its turns, in seconds.
+_SLICE = 0.01
+
+
+_publisher: Any = globalLogPublisher
 
 
 class Hosted(Protocol):
@@ -56,25 +59,47 @@ class Session:
         self._driver = driver
         self.drives = drives
         self._attached: ReadySet | None = None
+        self._refused = False
 
-    def wait(self, ready_set: ReadySet, timeout: float | None) -> list[tuple[int, int]]:
+    def wait(self, ready_set: ReadySet, timeout: float) -> list[tuple[int, int]]:
         """The descriptors of `ready_set` that are ready, after `timeout` seconds at most.
 
         May return early without any, when the reactor had something to do.
         """
-        if not (self.drives and self._driver.start(self)):
+        if not self._may_drive():
             return ready_set.wait(timeout)
         ready = ready_set.wait(0)
         if ready and self._driver.is_fair():
             return ready
+        limits = [timeout]
         if ready:
-            timeout = 0
-        elif ready_set.patience is not None:
-            timeout = ready_set.patience if timeout is None else min(timeout, ready_set.patience)
-        if self._attached is not ready_set:
+            limits.append(0)
+        if ready_set.patience is not None:
+            limits.append(ready_set.patience)
+        if self._attached is not ready_set or not ready_set.attached:
             self._attach(ready_set)
-        self._driver.turn(timeout)
+        if self._refused:
+            limits.append(0)
+        self._driver.turn(min(limits))
+        if self._refused:
+            return ready or ready_set.wait(min(timeout, _SLICE))
+        if not ready_set.attached:
+            # The reactor can't watch it: select.select() and a high number, for one.
+            self._refused = True
         return ready or ready_set.wait(0)
+
+    def _may_drive(self) -> bool:
+        return self.drives and self._driver.start(self)
+
+    def patience(self, timeout: float) -> float:
+        """How long to wait for something else than descriptors, before :meth:`breathe`."""
+        return min(timeout, _SLICE) if self._may_drive() else timeout
+
+    def breathe(self) -> None:
+        """Let the reactor have its turn, if this is who drives it."""
+        if self._may_drive():
+            self.detach()
+            self._driver.turn(0)
 
     def _attach(self, ready_set: ReadySet) -> None:
         self.detach()
@@ -95,6 +120,8 @@ class Driver:
         self._sessions: list[Session] = []
         self._started: Any = None
         self._turning = False
+        self._loop: Any = None
+        self._raised: BaseException | None = None
         self._fair_until = 0.0
         # In a forked child, what is the parent's: not to be touched; not to be driven.
         self._untouchable: Any = None
@@ -141,11 +168,19 @@ class Driver:
         session.detach()
         self._sessions.remove(session)
         if not self._sessions and self._started is not None:
-            reactor, self._started = self._started, None
-            if reactor.running:
-                reactor.crash()  # that is: it may be run by somebody else now
-            if self._waiting:
-                self._arm(reactor)
+            self._stop_running()
+        if self._waiting and self.reactor is not None:
+            self._arm(self.reactor)
+
+    def _stop_running(self) -> None:
+        reactor, self._started = self._started, None
+        _publisher.removeObserver(self._see_raised)
+        if reactor.running:
+            reactor.crash()  # that is: it may be run by somebody else now
+            if self._loop is not None:
+                self._loop.run_forever()  # crash() has asked it to stop the next time
+        self._loop = None
+        _end_threads_with_interpreter(reactor)
 
     def start(self, session: Session) -> bool:
         """Have the reactor ready to be driven by `session`, if that is possible."""
@@ -170,44 +205,54 @@ class Driver:
             reactor.startRunning(installSignalHandlers=False)
         except ReactorNotRestartable:
             self._started = None
-        return self._started is not None
+            return False
+        _publisher.addObserver(self._see_raised)
+        if _is_asyncio(reactor):
+            self._loop = _loop_of(reactor)
+        return True
+
+    def _see_raised(self, event: Any) -> None:
+        # Twisted logs what a callback raises and goes on; these are meant for the program.
+        failure = event.get("log_failure")
+        if self._turning and failure is not None and failure.check(KeyboardInterrupt, SystemExit):
+            self._raised = self._raised or failure.value
 
     def is_fair(self) -> bool:
         """Whether the reactor had its turn just now."""
         return monotonic() < self._fair_until
 
-    def turn(self, timeout: float | None) -> None:
+    def turn(self, timeout: float) -> None:
         """Let the reactor do what it has to do, and wait `timeout` seconds at most."""
-        reactor = self._started
         self._turning = True
         try:
-            if _is_asyncio(reactor):
-                self._run_asyncio(reactor, timeout)
+            if self._loop is None:
+                self._turn(self._started, timeout)
             else:
-                reactor.runUntilCurrent()
-                due = reactor.timeout()
-                if due is not None and (timeout is None or due < timeout):
-                    timeout = due
-                reactor.doIteration(timeout)
+                self._run(self._loop, timeout)
         finally:
             self._turning = False
             self._fair_until = monotonic() + _FAIR
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
 
-    def _run_asyncio(self, reactor: Any, timeout: float | None) -> None:
-        timeout = _LONGEST_RUN if timeout is None else min(timeout, _LONGEST_RUN)
-        ending = reactor.callLater(timeout, self.end_turn)
+    def _turn(self, reactor: Any, timeout: float) -> None:
+        reactor.runUntilCurrent()
+        if reactor.running:  # else that was its shutdown
+            due = reactor.timeout()
+            reactor.doIteration(timeout if due is None else min(due, timeout))
+
+    def _run(self, loop: Any, timeout: float) -> None:
+        ending = loop.call_later(timeout, loop.stop)
         try:
-            reactor.iterate(timeout)
+            loop.run_forever()
         finally:
-            if ending.active():
-                ending.cancel()
+            ending.cancel()
 
     def end_turn(self) -> None:
         """End the turn. Only an asyncio loop has to be told: others end by themselves."""
-        if self._turning and _is_asyncio(self._started):
-            import asyncio
-
-            asyncio.get_running_loop().stop()
+        if self._turning and self._loop is not None:
+            self._loop.stop()
 
     # -- Hosting --------------------------------------------------------------------
 
@@ -268,7 +313,7 @@ class Driver:
             self._untouchable = self._inherited
             self._armed = None
         self._sessions.clear()
-        self._started = None
+        self._started = self._loop = None
         self._turning = False
 
 
@@ -287,6 +332,29 @@ def _is_running_asyncio(reactor: Any) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _loop_of(reactor: Any) -> Any:
+    import asyncio
+
+    found: list[Any] = []
+    reactor.callLater(0, lambda: found.append(asyncio.get_running_loop()))
+    while not found:
+        reactor.iterate(0)
+    return found[0]
+
+
+def _end_threads_with_interpreter(reactor: Any) -> None:
+    # Nobody else ends Twisted's thread pool when its reactor was only driven from here;
+    # the interpreter would wait for its threads for ever.
+    pool = getattr(reactor, "threadpool", None)
+    register = getattr(threading, "_register_atexit", None)
+    if pool is not None and register is not None and pool not in _ended_with_interpreter:
+        _ended_with_interpreter.add(pool)
+        register(pool.stop)
+
+
+_ended_with_interpreter: WeakSet[Any] = WeakSet()
 
 
 def _check_can_watch(reactor: Any) -> None:

@@ -14,6 +14,7 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from threading import get_ident
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorFDSet, IReadWriteDescriptor
@@ -40,8 +41,15 @@ class ReadySet(Protocol):
     def watch(self, fd: int, mask: int) -> None:
         """Report `fd` when one of `mask` holds. From any thread; ends a wait if it does."""
 
-    def unwatch(self, fd: int) -> None:
-        """Report `fd` no more; it may be closed already, or unknown."""
+    @property
+    def attached(self) -> bool:
+        """Whether a reactor watches it. A reactor may give it up by itself."""
+
+    def unwatch(self, fd: int) -> bool:
+        """Report `fd` no more. From any thread.
+
+        :return: False if the system does not know it: it was closed before.
+        """
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """The descriptors that are ready and their flags, after `timeout` seconds at most."""
@@ -103,10 +111,18 @@ class EpollSet:
         except FileNotFoundError:
             self._epoll.register(fd, mask)
 
-    def unwatch(self, fd: int) -> None:
+    @property
+    def attached(self) -> bool:
         """See :class:`ReadySet`."""
-        with suppress(OSError, ValueError, TypeError):  # closed before: then it is forgotten
+        return self._detach is not None
+
+    def unwatch(self, fd: int) -> bool:
+        """See :class:`ReadySet`."""
+        try:
             self._epoll.unregister(fd)
+        except (OSError, ValueError, TypeError):
+            return False
+        return True
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """See :class:`ReadySet`."""
@@ -163,6 +179,7 @@ class PollSet:
         for each in (self._waker, self._alarm):
             each.setblocking(False)
         self._reactor: IReactorFDSet | None = None
+        self._thread = 0
         self._ready: Callable[[], object] = lambda: None
         self._watched: dict[int, _Watched] = {}
 
@@ -170,14 +187,29 @@ class PollSet:
         """See :class:`ReadySet`."""
         os.fstat(fd)  # raises what registering with epoll would
         self._masks[fd] = mask
-        self._show(fd)
+        self._in_reactor(self._show, fd)
         if self._waiting:
             self.wake()
 
-    def unwatch(self, fd: int) -> None:
+    def _in_reactor(self, call: Callable[[int], object], fd: int) -> None:
+        reactor: Any = self._reactor
+        if reactor is None:
+            return
+        if self._thread == get_ident():
+            call(fd)
+        else:
+            reactor.callFromThread(call, fd)
+
+    @property
+    def attached(self) -> bool:
+        """See :class:`ReadySet`."""
+        return self._reactor is not None
+
+    def unwatch(self, fd: int) -> bool:
         """See :class:`ReadySet`."""
         self._masks.pop(fd, None)
-        self._hide(fd)
+        self._in_reactor(self._hide, fd)
+        return True
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """See :class:`ReadySet`."""
@@ -199,7 +231,7 @@ class PollSet:
 
     def attach(self, reactor: IReactorFDSet, ready: Callable[[], object]) -> None:
         """See :class:`ReadySet`."""
-        self._reactor, self._ready = reactor, ready
+        self._reactor, self._ready, self._thread = reactor, ready, get_ident()
         for fd in [self._alarm.fileno(), *self._masks]:
             self._show(fd)
 
@@ -210,7 +242,7 @@ class PollSet:
         self._reactor = None
 
     def _show(self, fd: int) -> None:
-        if self._reactor is None:
+        if self._reactor is None or (fd not in self._masks and fd != self._alarm.fileno()):
             return
         watched = self._watched.get(fd)
         if watched is None:
@@ -221,9 +253,11 @@ class PollSet:
 
     def _hide(self, fd: int) -> None:
         watched = self._watched.pop(fd, None)
-        if watched is not None and self._reactor is not None:
-            self._reactor.removeReader(watched)
-            self._reactor.removeWriter(watched)
+        if watched is None or self._reactor is None:
+            return
+        for remove in (self._reactor.removeReader, self._reactor.removeWriter):
+            with suppress(OSError, ValueError, KeyError):  # closed before
+                remove(watched)
 
     def _lost(self, fd: int) -> None:
         # The reactor gives up a descriptor that hangs up. We decide that.
