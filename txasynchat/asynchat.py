@@ -226,6 +226,7 @@ class async_chat(asyncore.dispatcher):
             self._txa_framer.set_terminator(term or None)
         except (TypeError, ValueError) as error:
             self._txa_framer.set_terminator(None)
+            self._txa_framer.stop()
             self._txa_bad_terminator = error
 
     @property
@@ -268,7 +269,10 @@ class async_chat(asyncore.dispatcher):
                 framer.unread += data
             else:
                 framer.feed(data)
-        if framer.pending:
+        # Again where a callback has set what can't be a terminator: that stops it, and
+        # is complained of if there is more to judge by it.
+        while framer is self._txa_framing and framer.pending and not self._txa_closed:
+            framer.go()
             framer.deliver(cast(Handler, self), ask=self._txa_ask)
 
     @property
@@ -296,9 +300,11 @@ class async_chat(asyncore.dispatcher):
 
     def _txa_joined(self, watch: Watch) -> None:
         if self._txa_closed:
-            # Another connection: what the last one left is none of its business.
-            self._txa_framer.discard()
-            self._txa_framer.go()
+            # Another connection: what the last one left is none of its business, nor
+            # is a delivery that is still under way in some callback.
+            if self._txa_framing is not None and self._txa_terminator is not _NEVER_SET:
+                self._txa_terminator = self.terminator
+            self._txa_framing = None
         super()._txa_joined(watch)
 
     def _txa_ended(self) -> None:
@@ -380,6 +386,9 @@ class async_chat(asyncore.dispatcher):
             self._txa_sending = True
             try:
                 ended = self._txa_send_next()
+            except BaseException:
+                self._txa_touch()
+                raise
             finally:
                 self._txa_sending = False
         if ended:
@@ -412,10 +421,14 @@ class async_chat(asyncore.dispatcher):
 
     def _txa_send_first(self, first: BytesLike | str) -> None:
         size = self.ac_out_buffer_size
-        item = first
-        if not isinstance(item, (bytes, memoryview)):
+        item: Any = first
+        if isinstance(item, str) and not self.use_encoding:
+            pass  # a program's own send() may know what to do with it
+        elif not isinstance(item, (bytes, memoryview)):
             item = as_bytes(item, self._txa_encoding, "what is to be sent")
-        data = item if len(item) <= size and isinstance(item, bytes) else bytes(item[:size])
+        data = item[:size]
+        if isinstance(data, memoryview):
+            data = bytes(data)
         sent = self._txa_send(data)
         queue = self.producer_fifo
         if not sent or not queue or queue[0] is not first:
@@ -424,7 +437,8 @@ class async_chat(asyncore.dispatcher):
             del queue[0]
         else:
             # A view: the rest of a large item is not copied for each part sent.
-            queue[0] = item[sent:] if len(item) <= size else memoryview(item)[sent:]
+            large = len(item) > size and isinstance(item, bytes)
+            queue[0] = (memoryview(item) if large else item)[sent:]
 
     def _txa_send(self, data: bytes) -> int:
         try:
@@ -492,6 +506,7 @@ class async_chat(asyncore.dispatcher):
         self.producer_fifo.clear()
         self.ac_out_buffer = b""
         self._txa_drop_output(adapted)
+        self._txa_touch()
 
     def _txa_drop_output(self, adapted: Iterable[MoreProducer]) -> None:
         # Producers of other kinds want to be told, and so does one that is awaited.

@@ -172,10 +172,10 @@ class Framer:
 
     def _release_held(self) -> None:
         # What was held back for the old terminator is input like any other.
+        # Joined to the rest of the chunk, once for each chunk at the most.
         if self._held:
-            if self._pos < len(self._data):
-                self._late.appendleft(self._data[self._pos :])
-            self._data, self._pos, self._unsplit = bytes(self._held), 0, True
+            rest = self._data[self._pos :]
+            self._data, self._pos, self._unsplit = bytes(self._held) + rest, 0, True
             self._held.clear()
 
     def _adopt(self, answer: Terminator) -> None:
@@ -257,6 +257,7 @@ class Framer:
         :param ask: an overridden ``get_terminator``, asked before each look.
         """
         self._interrupt()
+        self._in_hand = 0
         while not self.stopped:
             if self._due is not None:
                 self._call_due(handler, settle)
@@ -333,21 +334,22 @@ class Framer:
             self._matched = matcher, literal
             self._pieces = pieces
             self._walk = walk = iter(pieces)
-            piece = b""
+            found: _Due | None = _Due.FOUND
             try:
                 for piece in walk:
                     if piece:
+                        # Owed from now on: whoever interrupts the walk pays it first.
+                        self._due = found
                         handler.collect_incoming_data(piece)
                         if self.stopped:
-                            self._due = _Due.FOUND
                             return True
-                        piece = b""
+                        if self._due is None:
+                            break  # paid already, by a call of deliver() from inside
+                        self._due = None
                     result = handler.found_terminator()
                     if result is not None:
                         settle(result)
             except BaseException:
-                if piece:
-                    self._due = _Due.FOUND
                 self._interrupt()
                 raise
             if self._walk is not walk:

@@ -91,6 +91,7 @@ class Watch:
     __slots__ = (
         "_set",
         "channel",
+        "closes",
         "fd",
         "muted",
         "parked",
@@ -122,6 +123,8 @@ class Watch:
         self.rests_until = 0.0
         # When it was told of an event the last time, and in which round.
         self.tick = self.round = 0
+        # How often its channel had been closed when it was last found ready.
+        self.closes = 0
 
     @property
     def waits_to_write(self) -> bool:
@@ -304,10 +307,10 @@ class ChannelSet:
             watch.channel._txa_watch = None
 
     def _holds(self, watch: Watch) -> bool:
-        return (
-            self._watches.get(watch.fd) is watch
-            and self.map.get(watch.fd) is watch.channel  # a number is not a channel
-        )
+        # A number is not a channel. One that has entered again is still that channel.
+        now = self._watches.get(watch.fd)
+        channel = watch.channel
+        return now is not None and now.channel is channel and self.map.get(watch.fd) is channel
 
     def close_if_empty(self) -> None:
         """Give back what is open for the map's sake, when nobody needs it."""
@@ -659,6 +662,7 @@ class ChannelSet:
                 continue
             told = _as_select(flags, watch.wanted) if as_select else flags
             if told:
+                watch.closes = _closes(watch.channel)
                 ready.append((watch, told))
             elif flags & ~(IN | OUT | PRI):
                 # Not if it merely wants something else by now: another thread has pushed.
@@ -722,7 +726,9 @@ class ChannelSet:
     def _claim(self, watch: Watch, found: Round) -> bool:
         me = get_ident()
         with self._books:
-            if not self._holds(watch) or (watch.round != found.tick and watch.tick >= found.tick):
+            if not self._holds(watch) or _closes(watch.channel) != watch.closes:
+                return False
+            if watch.round != found.tick and watch.tick >= found.tick:
                 return False
             for thread, held in self._in_hand:
                 if held is watch and thread != me:
@@ -871,6 +877,10 @@ def _is_quiet(channel: Any) -> bool:
         and "readable" not in own
         and "writable" not in own
     )
+
+
+def _closes(channel: Any) -> Any:
+    return getattr(channel, "_txa_closes", 0)
 
 
 def _is_closed(sock: Any) -> bool:
