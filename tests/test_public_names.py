@@ -71,6 +71,7 @@ NEEDS_NO_EXAMPLE = {
     "Hosted",
     "PollSet",
     "ReadySet",
+    "Round",
     "Session",
     "SoftSocket",
     "Watch",

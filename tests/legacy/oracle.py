@@ -648,6 +648,7 @@ class Script:
         def handle_read(self) -> None: ...
         def handle_close(self) -> None: ...
         def handle_write(self) -> None: ...
+        def handle_read_event(self) -> None: ...
         def handle_connect_event(self) -> None: ...
         def handle_write_event(self) -> None: ...
         def handle_expt_event(self) -> None: ...
@@ -786,6 +787,7 @@ def handler_class(setup: Setup, pair: Pair, differences: Counter[int] | None) ->
 DIFFERENCES = {
     1: "no callback comes after close()",
     2: "another socket begins without the input of the last one",
+    10: "a round leaves the rest of a channel that was served meanwhile to the next one",
     12: "what was delivered is not delivered again, and callbacks see what is left behind it",
     13: "a counted read follows a terminator that is set half-way",
     14: "what is assigned to ac_in_buffer is the input that follows",
@@ -819,6 +821,9 @@ class Amended(Script):
     #: handle_read began.
     closed = False
     closes = closes_before_round = closes_before_read = 0
+    #: How many events it was told, and whether one since this round of the loop told it of another.
+    told = 0
+    served_meanwhile = False
     #: Where the removed module is: in its handle_read, or in a callback of that.
     inside: str | None = None
     #: How often the buffer was assigned, the terminator, and another terminator.
@@ -882,6 +887,7 @@ class Amended(Script):
 
     def begin(self) -> None:
         self.closes_before_round = self.closes
+        self.served_meanwhile = False
 
     def readable(self) -> Any:
         self.begin()  # this is how a round of the loop begins
@@ -910,12 +916,14 @@ class Amended(Script):
             super().handle_close()
 
     def handle_write_event(self) -> None:
-        if not self.too_late(self.closed_in_this_round):
-            super().handle_write_event()
+        caller = sys._getframe(1).f_code.co_name
+        if not self.too_late(self.closed_in_this_round) and not self.is_left_by(caller):
+            self.tell(super().handle_write_event)
 
     def handle_expt_event(self) -> None:
-        if not self.too_late(self.closed_in_this_round):
-            super().handle_expt_event()
+        caller = sys._getframe(1).f_code.co_name
+        if not self.too_late(self.closed_in_this_round) and not self.is_left_by(caller):
+            self.tell(super().handle_expt_event)
 
     def handle_connect(self) -> None:
         super().handle_connect()
@@ -929,6 +937,27 @@ class Amended(Script):
     def handle_write(self) -> None:
         if not self.too_late(self.closed_in_this_round):
             super().handle_write()
+
+    # 10. A round leaves the rest of a channel that was served meanwhile to the next one.
+
+    def handle_read_event(self) -> None:
+        self.tell(super().handle_read_event)
+
+    def tell(self, event: Callable[[], None]) -> None:
+        self.told += 1
+        told, closes = self.told, self.closes_before_round
+        try:
+            event()
+        finally:  # rounds that a callback has begun are over, and this one goes on
+            self.served_meanwhile = self.told != told
+            self.closes_before_round = closes
+
+    def is_left_by(self, caller: str) -> bool:
+        # What select.poll() found, readwrite() tells in one.
+        left = self.served_meanwhile and caller in ("write", "_exception")
+        if left:
+            self.differences[10] += 1
+        return left
 
     # 12 to 15: what happens in collect_incoming_data().
 

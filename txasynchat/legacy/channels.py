@@ -246,9 +246,7 @@ class ChannelSet:
     def forked(self) -> None:
         """In a forked child: leave the parent's set alone, have one of its own."""
         self._make_locks()
-        if self._set is not None:
-            self._set.close()
-            self._set = None
+        self._set = None  # not closed: a wait may be under way, interrupted by a signal
         self._ghosts.clear()
         me = get_ident()
         self._servers = [thread for thread in self._servers if thread == me]
@@ -580,6 +578,8 @@ class ChannelSet:
                 events = session.wait(ready_set, longest)
             finally:
                 self._waiting = False
+            if ready_set is not self._set:
+                continue  # a signal handler has forked, and this is the child
             if monotonic() - started < longest:
                 self._unswept = True  # the reactor had something to do, who knows what
             found = Round(self._take(events, as_select), tick)

@@ -120,7 +120,9 @@ class Driver:
         self._sessions: list[Session] = []
         self._started: Any = None
         self._turning = False
+        # The loop of an asyncio reactor: while it is driven, and once it is known.
         self._loop: Any = None
+        self._known_loop: Any = None
         self._raised: BaseException | None = None
         self._fair_until = 0.0
         # In a forked child, what is the parent's: not to be touched; not to be driven.
@@ -208,7 +210,7 @@ class Driver:
             return False
         _publisher.addObserver(self._see_raised)
         if _is_asyncio(reactor):
-            self._loop = _loop_of(reactor)
+            self._known_loop = self._loop = self._known_loop or _loop_of(reactor)
         return True
 
     def _see_raised(self, event: Any) -> None:
@@ -216,6 +218,7 @@ class Driver:
         failure = event.get("log_failure")
         if self._turning and failure is not None and failure.check(KeyboardInterrupt, SystemExit):
             self._raised = self._raised or failure.value
+            self.end_turn()
 
     def is_fair(self) -> bool:
         """Whether the reactor had its turn just now."""
@@ -238,7 +241,7 @@ class Driver:
 
     def _turn(self, reactor: Any, timeout: float) -> None:
         reactor.runUntilCurrent()
-        if reactor.running:  # else that was its shutdown
+        if reactor.running and self._raised is None:  # else that was its shutdown, or ours
             due = reactor.timeout()
             reactor.doIteration(timeout if due is None else min(due, timeout))
 

@@ -271,6 +271,8 @@ class PollSet:
         self._waker.close()
         self._alarm.close()
 
+    __del__ = close
+
 
 def _poll(masks: dict[int, int], timeout: float | None) -> list[tuple[int, int]]:
     if hasattr(select, "poll"):
