@@ -42,6 +42,7 @@ _NOT_NOW: tuple[type[OSError], ...] = (BlockingIOError, *asyncore._TLS_WAITS)
 
 #: What stands in the queue for itself; anything else but None is a producer.
 _BYTES_OR_TEXT = (bytes, bytearray, memoryview, str)
+_NO_PRODUCER = (*_BYTES_OR_TEXT, type(None))
 
 
 class _WithDefault(property):
@@ -273,7 +274,11 @@ class async_chat(asyncore.dispatcher):
         # is complained of if there is more to judge by it.
         while framer is self._txa_framing and framer.pending and not self._txa_closed:
             framer.go()
-            framer.deliver(cast(Handler, self), ask=self._txa_ask)
+            try:
+                framer.deliver(cast(Handler, self), ask=self._txa_ask)
+            finally:
+                if self._txa_bad_terminator is not None:
+                    framer.stop()
 
     @property
     def _txa_ask(self) -> Any:
@@ -296,6 +301,8 @@ class async_chat(asyncore.dispatcher):
         term: Any = self.get_terminator()
         if self._txa_bad_terminator is not None and term is self._txa_terminator:
             raise self._txa_bad_terminator
+        if isinstance(term, int) and term > 0 and term != self._txa_framer.terminator:
+            self._txa_framer.set_terminator(term)  # a new count, even if it is the same number
         return term or None
 
     def _txa_joined(self, watch: Watch) -> None:
@@ -340,7 +347,7 @@ class async_chat(asyncore.dispatcher):
             and pull producers write to the channel, their ``IConsumer``.
         :raise TypeError: for anything else.
         """
-        if not hasattr(producer, "more") and not isinstance(producer, _BYTES_OR_TEXT):
+        if not hasattr(producer, "more") and not isinstance(producer, _NO_PRODUCER):
             from txasynchat.producers import as_producer, is_streaming
 
             streaming = is_streaming(producer)

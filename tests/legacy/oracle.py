@@ -882,6 +882,9 @@ class Amended(Script):
         if self.closed and (self.due or self.__dict__["the buffer"]):
             self.differences[2] += 1
             self.ac_in_buffer, self.due = b"", False
+        if self.closed and self.inside == "collect" and self.in_hand:
+            self.differences[2] += 1
+            self.terminator = self.terminator
         self.closed = False
         super().set_socket(sock, map)
 

@@ -1111,6 +1111,57 @@ def test_before_23_the_documented_names_of_python_2_had_gone(removed: Stage) -> 
     assert not hasattr(channel, "ac_out_buffer")
 
 
+# -- 24. A producer that drops the queue is dropped with it ------------------------------
+
+
+def drops_the_queue(stage: Stage) -> bytes:
+    channel, peer = stage.chat()
+
+    class Dropping:
+        def more(self) -> bytes:
+            channel.discard_buffers()
+            return b"late"
+
+    with suppress(IndexError):
+        channel.push_with_producer(Dropping())
+    stage.rounds(3)
+    peer.setblocking(False)
+    try:
+        return peer.recv(100)
+    except BlockingIOError:
+        return b""
+
+
+def test_difference_24_what_a_producer_gives_that_drops_the_queue_is_dropped(ours: Stage) -> None:
+    assert drops_the_queue(ours) == b""
+
+
+def test_before_24_what_a_producer_gave_that_dropped_the_queue_was_sent(removed: Stage) -> None:
+    assert drops_the_queue(removed) == b"late"
+
+
+# -- 25. What can't be input is refused when it is assigned to ac_in_buffer --------------
+
+
+def test_difference_25_text_can_not_be_assigned_to_ac_in_buffer_but_empty_text_clears_it(
+    ours: Stage,
+) -> None:
+    channel, _ = ours.chat()
+    with pytest.raises(TypeError, match="ac_in_buffer is str"):
+        channel.ac_in_buffer = "text"
+    channel.ac_in_buffer = ""
+    assert channel.ac_in_buffer == b""
+
+
+def test_before_25_text_in_ac_in_buffer_broke_the_next_read(removed: Stage) -> None:
+    errors: list[object] = []
+    channel, peer = removed.chat(handle_error=lambda self: errors.append(sys.exc_info()[0]))
+    channel.ac_in_buffer = ""
+    peer.send(b"data")
+    removed.rounds()
+    assert errors == [TypeError]
+
+
 # -- The page ----------------------------------------------------------------------------
 
 

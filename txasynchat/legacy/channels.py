@@ -728,14 +728,16 @@ class ChannelSet:
         with self._books:
             if not self._holds(watch) or _closes(watch.channel) != watch.closes:
                 return False
-            if watch.round != found.tick and watch.tick >= found.tick:
+            both = watch, self._watches[watch.fd]  # it may have entered again since
+            if any(each.round != found.tick and each.tick >= found.tick for each in both):
                 return False
             for thread, held in self._in_hand:
                 if held is watch and thread != me:
                     self._park(watch)
                     return False
             self._tick += 1
-            watch.tick, watch.round = self._tick, found.tick
+            for each in both:
+                each.tick, each.round = self._tick, found.tick
             self._in_hand.append((me, watch))
             return True
 
