@@ -19,7 +19,7 @@ from txasynchat import asyncore
 from txasynchat.core.framing import Framer, Handler
 from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes, fifo, simple_producer
 from txasynchat.core.terminators import Terminator, find_prefix_at_end
-from txasynchat.legacy.channels import Watch, quiet_predicates
+from txasynchat.legacy.watches import Watch, quiet_predicates
 
 if TYPE_CHECKING:
     from abc import abstractmethod as _abstract

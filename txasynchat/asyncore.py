@@ -41,8 +41,9 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from txasynchat.legacy import readiness
-from txasynchat.legacy.channels import ChannelSet, Round, Watch, channel_set, quiet_predicates
+from txasynchat.legacy.channels import ChannelSet, channel_set
 from txasynchat.legacy.reactors import driver
+from txasynchat.legacy.watches import Round, Watch, quiet_predicates
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, ReadableBuffer

@@ -28,7 +28,6 @@ import threading
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from errno import EPERM
-from itertools import count
 from threading import get_ident
 from time import monotonic
 from typing import Any
@@ -37,17 +36,23 @@ from weakref import WeakValueDictionary, ref
 from twisted.logger import Logger
 
 from txasynchat.legacy.reactors import Session, driver
-from txasynchat.legacy.readiness import ERR, HUP, IN, NVAL, OUT, PRI, ReadySet, new_set
-
-__all__ = (
-    "ChannelSet",
-    "Dispatch",
-    "Round",
-    "SoftSocket",
-    "Watch",
-    "channel_set",
-    "quiet_predicates",
+from txasynchat.legacy.readiness import IN, OUT, PRI, ReadySet, new_set
+from txasynchat.legacy.watches import (
+    Round,
+    SoftSocket,
+    Watch,
+    always,
+    closed,
+    closes_of,
+    is_closed,
+    is_quiet,
+    soft_flags,
+    soft_readiness,
+    told_by_select,
+    wanted_by,
 )
+
+__all__ = ("ChannelSet", "Dispatch", "channel_set")
 
 ChannelMap = MutableMapping[Any, Any]
 
@@ -74,130 +79,6 @@ _REST_AFTER_ERROR = 1.0
 
 #: The longest wait, in seconds, that every way to wait can count.
 _LONGEST_WAIT = 1e6
-
-#: The base classes' own predicates: a channel that has no others is quiet. Its
-#: answers change only when it is touched.
-quiet_predicates: set[Callable[..., Any]] = set()
-
-
-class Watch:
-    """What is known of one channel in its map.
-
-    :ivar channel: the channel, as the map holds it.
-    :ivar fd: its number in the map.
-    :ivar wanted: what it waits for, flags of ``select.poll``.
-    """
-
-    __slots__ = (
-        "_set",
-        "channel",
-        "closes",
-        "fd",
-        "muted",
-        "parked",
-        "registered",
-        "rests_until",
-        "round",
-        "serial",
-        "sock",
-        "soft",
-        "tick",
-        "wanted",
-    )
-
-    def __init__(self, channel_set: ChannelSet, fd: Any, channel: Any, serial: int) -> None:
-        self._set = channel_set
-        self.fd = fd
-        self.channel = channel
-        self.serial = serial
-        self.wanted = 0
-        # The socket for which it is registered: another one may have the same number.
-        self.sock: Any = None
-        self.registered = 0
-        # Readiness that the system does not tell of: what asks for it.
-        self.soft: Callable[[], int] | None = None
-        # Why it is not registered although it waits: another thread has it in hand;
-        # it has hung up, and its channel does not read; its listener ran short.
-        self.parked = False
-        self.muted = False
-        self.rests_until = 0.0
-        # When it was told of an event the last time, and in which round.
-        self.tick = self.round = 0
-        # How often its channel had been closed when it was last found ready.
-        self.closes = 0
-
-    @property
-    def waits_to_write(self) -> bool:
-        """Whether it was last seen to wait for room for output."""
-        return bool(self.wanted & OUT)
-
-    def touch(self) -> None:
-        """Something happened that may change what it waits for. From any thread."""
-        self._set.touched(self)
-
-    def rest(self, seconds: float) -> None:
-        """Watch it no more for a while."""
-        self._set.rest(self, seconds)
-
-    def notice(self) -> None:
-        """A socket that the system knows nothing of has become ready. From any thread."""
-        self._set.noticed(self)
-
-    def renumber(self, fd: int) -> None:
-        """Its channel gets another number in the map."""
-        self._set.renumber(self, fd)
-
-    def left(self) -> None:
-        """The channel has left the map, or its descriptor will be closed."""
-        self._set.leave(self)
-
-
-class SoftSocket:
-    """What looks like a socket and tells of its readiness itself; the system can't.
-
-    :ivar number: stands for a descriptor in maps where there is none: negative, and
-        no other has it.
-    """
-
-    _numbers = count(-2, -1)
-
-    def __init__(self) -> None:
-        self.number = next(SoftSocket._numbers)
-        self._watch: Watch | None = None
-
-    def readiness(self) -> int:
-        """What it is ready for, flags of ``select.poll``. From any thread."""
-        raise NotImplementedError
-
-    def watched(self, watch: Watch) -> None:
-        """It is served from now on."""
-        self._watch = watch
-
-    def notice(self) -> None:
-        """Tell who serves it that its readiness has changed."""
-        if self._watch is not None:
-            self._watch.notice()
-
-    def renumber(self) -> None:
-        """Have :attr:`number` stand for it in the map, as its descriptor will be another's."""
-        if self._watch is not None:
-            self._watch.renumber(self.number)
-
-
-class Round:
-    """The ready channels that one wait has found.
-
-    :ivar ready: each with its flags, of ``select.poll``.
-    :ivar tick: when the wait began; no other round has the same.
-    :ivar hosted: whether the reactor serves it.
-    """
-
-    __slots__ = ("hosted", "ready", "tick")
-
-    def __init__(self, ready: list[tuple[Watch, int]], tick: int, hosted: bool = False) -> None:
-        self.ready = ready
-        self.tick = tick
-        self.hosted = hosted
 
 
 class ChannelSet:
@@ -338,9 +219,9 @@ class ChannelSet:
         """See :meth:`Watch.touch`."""
         if self._set is None:
             return
-        if watch.sock is not None and _is_quiet(watch.channel):
+        if watch.sock is not None and is_quiet(watch.channel):
             self._ask(watch)
-            if watch in self._soft and _soft_flags(watch):
+            if watch in self._soft and soft_flags(watch):
                 self._stir()
         else:
             self._fresh[watch] = None
@@ -425,14 +306,14 @@ class ChannelSet:
 
     def _ask(self, watch: Watch) -> None:
         channel = watch.channel
-        if _is_quiet(channel):
+        if is_quiet(channel):
             self._loud.pop(watch, None)
             # Asked and noted in one: another thread may be about to touch it.
             with self._books:
-                self._note(watch, _wanted_by(channel))
+                self._note(watch, wanted_by(channel))
         else:
             self._loud[watch] = None
-            self._note(watch, _wanted_by(channel))
+            self._note(watch, wanted_by(channel))
 
     def _note(self, watch: Watch, wanted: int) -> None:
         sock = getattr(watch.channel, "socket", None)
@@ -441,7 +322,7 @@ class ChannelSet:
 
     def _is_another(self, watch: Watch, sock: Any) -> bool:
         # What has no socket may have opened its descriptor again: nobody could tell.
-        return sock is None or sock is not watch.sock or _is_closed(sock)
+        return sock is None or sock is not watch.sock or is_closed(sock)
 
     def _want(self, watch: Watch, wanted: int, sock: Any) -> None:
         with self._books:
@@ -452,7 +333,7 @@ class ChannelSet:
             if self._is_another(watch, sock):
                 watch.sock = sock
                 watch.registered = 0
-                watch.soft = _soft_readiness(watch, sock)
+                watch.soft = soft_readiness(watch, sock)
             if watch.soft is not None:
                 self._soft[watch] = None
             self._register(watch)
@@ -460,7 +341,7 @@ class ChannelSet:
     def _register(self, watch: Watch) -> None:
         # Brings the set in line with the watch.
         held_back = watch.parked or watch.muted or watch in self._resting
-        mask = 0 if held_back or watch.soft is _closed else watch.wanted
+        mask = 0 if held_back or watch.soft is closed else watch.wanted
         if mask == watch.registered or self._set is None:
             return
         if not mask:
@@ -474,9 +355,9 @@ class ChannelSet:
             self._set.watch(watch.fd, mask)
         except OSError as error:
             # A regular file is ready at any time; what else is refused can't be waited for.
-            watch.soft = _always if error.errno == EPERM else _closed
+            watch.soft = always if error.errno == EPERM else closed
         except (ValueError, TypeError):
-            watch.soft = _closed
+            watch.soft = closed
         else:
             watch.registered = mask
             return
@@ -660,9 +541,9 @@ class ChannelSet:
                 self._fresh[watch] = None
                 self._unswept, self._next_sweep = True, 0.0
                 continue
-            told = _as_select(flags, watch.wanted) if as_select else flags
+            told = told_by_select(flags, watch.wanted) if as_select else flags
             if told:
-                watch.closes = _closes(watch.channel)
+                watch.closes = closes_of(watch.channel)
                 ready.append((watch, told))
             elif flags & ~(IN | OUT | PRI):
                 # Not if it merely wants something else by now: another thread has pushed.
@@ -681,7 +562,7 @@ class ChannelSet:
                 self._stale = True
 
     def _take_soft(self, watch: Watch, flags_of: dict[Watch, int]) -> None:
-        flags = _soft_flags(watch)
+        flags = soft_flags(watch)
         if not flags:
             self._soft.pop(watch, None)
         elif self._is_free(watch):
@@ -702,7 +583,9 @@ class ChannelSet:
             for watch, _ in found.ready:
                 if self._watches.get(watch.fd) is watch:
                     self._fresh[watch] = None
-                    if watch.soft is not None:
+                    if watch.soft is closed:
+                        watch.muted = True  # told once: it would be for ever
+                    elif watch.soft is not None:
                         self._soft[watch] = None
 
     def hand_out(self, found: Round, wanted: int, call: Callable[[Any, int], object]) -> None:
@@ -726,7 +609,7 @@ class ChannelSet:
     def _claim(self, watch: Watch, found: Round) -> bool:
         me = get_ident()
         with self._books:
-            if not self._holds(watch) or _closes(watch.channel) != watch.closes:
+            if not self._holds(watch) or closes_of(watch.channel) != watch.closes:
                 return False
             both = watch, self._watches[watch.fd]  # it may have entered again since
             if any(each.round != found.tick and each.tick >= found.tick for each in both):
@@ -845,7 +728,7 @@ class ChannelSet:
             self._leave_reactor()
             return
         for watch in list(self._soft):
-            if not _soft_flags(watch):
+            if not soft_flags(watch):
                 self._soft.pop(watch, None)
         if self._soft and self._set is not None:
             self._set.wake()
@@ -860,78 +743,6 @@ class ChannelSet:
 
 def _serial(ready: tuple[Watch, int]) -> int:
     return ready[0].serial
-
-
-def _wanted_by(channel: Any) -> int:
-    wanted = IN if channel.readable() else 0
-    # A listener is never writable, whatever it says.
-    if channel.writable() and not channel.accepting:
-        wanted |= OUT
-    return wanted | PRI if wanted else 0
-
-
-def _is_quiet(channel: Any) -> bool:
-    kind = type(channel)
-    own = getattr(channel, "__dict__", ())
-    return (
-        getattr(kind, "readable", None) in quiet_predicates
-        and getattr(kind, "writable", None) in quiet_predicates
-        and "readable" not in own
-        and "writable" not in own
-    )
-
-
-def _closes(channel: Any) -> Any:
-    return getattr(channel, "_txa_closes", 0)
-
-
-def _is_closed(sock: Any) -> bool:
-    try:
-        return sock is not None and sock.fileno() == -1
-    except Exception:
-        return False
-
-
-def _as_select(flags: int, wanted: int) -> int:
-    # What select.select() on Linux makes of the flags of poll().
-    found = 0
-    if wanted & IN and flags & (IN | HUP | ERR):
-        found = IN
-    if wanted & OUT and flags & (OUT | ERR):
-        found |= OUT
-    return found | flags & (PRI | NVAL)
-
-
-def _soft_flags(watch: Watch) -> int:
-    return 0 if watch.soft is None else watch.soft() & (watch.wanted | NVAL)
-
-
-def _always() -> int:
-    return IN | OUT
-
-
-def _closed() -> int:
-    return NVAL
-
-
-def _soft_readiness(watch: Watch, sock: Any) -> Callable[[], int] | None:
-    if _is_closed(sock):
-        return _closed
-    if isinstance(sock, SoftSocket):
-        sock.watched(watch)  # it may have changed hands without any ado
-        return sock.readiness
-    pending = getattr(sock, "pending", None)
-    if pending is None:
-        return None
-
-    def decrypted() -> int:  # TLS: what came and was not read does not make the socket ready
-        try:
-            count = pending()
-        except (OSError, ValueError):
-            return 0
-        return IN if isinstance(count, int) and count > 0 else 0
-
-    return decrypted
 
 
 _sets: WeakValueDictionary[int, ChannelSet] = WeakValueDictionary()

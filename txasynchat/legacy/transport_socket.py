@@ -31,8 +31,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txasynchat.asyncore import dispatcher
-from txasynchat.legacy.channels import SoftSocket
 from txasynchat.legacy.readiness import IN, OUT
+from txasynchat.legacy.watches import SoftSocket
 from txasynchat.output import abort
 
 __all__ = ("LegacyFactory", "TransportSocket", "accepts", "builder")

@@ -1,0 +1,236 @@
+"""One channel in its map: what it waits for, and how it tells that it is ready.
+
+A :class:`Watch` is kept by the map's :class:`~txasynchat.legacy.channels.ChannelSet`
+for each channel. The functions below look at channels and sockets of any kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from txasynchat.legacy.readiness import ERR, HUP, IN, NVAL, OUT, PRI
+
+if TYPE_CHECKING:
+    from txasynchat.legacy.channels import ChannelSet
+
+__all__ = (
+    "Round",
+    "SoftSocket",
+    "Watch",
+    "always",
+    "closed",
+    "closes_of",
+    "is_closed",
+    "is_quiet",
+    "quiet_predicates",
+    "soft_flags",
+    "soft_readiness",
+    "told_by_select",
+    "wanted_by",
+)
+
+#: The base classes' own predicates: a channel that has no others is quiet. Its
+#: answers change only when it is touched.
+quiet_predicates: set[Callable[..., Any]] = set()
+
+
+class Watch:
+    """What is known of one channel in its map.
+
+    :ivar channel: the channel, as the map holds it.
+    :ivar fd: its number in the map.
+    :ivar wanted: what it waits for, flags of ``select.poll``.
+    """
+
+    __slots__ = (
+        "_set",
+        "channel",
+        "closes",
+        "fd",
+        "muted",
+        "parked",
+        "registered",
+        "rests_until",
+        "round",
+        "serial",
+        "sock",
+        "soft",
+        "tick",
+        "wanted",
+    )
+
+    def __init__(self, channel_set: ChannelSet, fd: Any, channel: Any, serial: int) -> None:
+        self._set = channel_set
+        self.fd = fd
+        self.channel = channel
+        self.serial = serial
+        self.wanted = 0
+        # The socket for which it is registered: another one may have the same number.
+        self.sock: Any = None
+        self.registered = 0
+        # Readiness that the system does not tell of: what asks for it.
+        self.soft: Callable[[], int] | None = None
+        # Why it is not registered although it waits: another thread has it in hand;
+        # it has hung up, and its channel does not read; its listener ran short.
+        self.parked = False
+        self.muted = False
+        self.rests_until = 0.0
+        # When it was told of an event the last time, and in which round.
+        self.tick = self.round = 0
+        # How often its channel had been closed when it was last found ready.
+        self.closes = 0
+
+    @property
+    def waits_to_write(self) -> bool:
+        """Whether it was last seen to wait for room for output."""
+        return bool(self.wanted & OUT)
+
+    def touch(self) -> None:
+        """Something happened that may change what it waits for. From any thread."""
+        self._set.touched(self)
+
+    def rest(self, seconds: float) -> None:
+        """Watch it no more for a while."""
+        self._set.rest(self, seconds)
+
+    def notice(self) -> None:
+        """A socket that the system knows nothing of has become ready. From any thread."""
+        self._set.noticed(self)
+
+    def renumber(self, fd: int) -> None:
+        """Its channel gets another number in the map."""
+        self._set.renumber(self, fd)
+
+    def left(self) -> None:
+        """The channel has left the map, or its descriptor will be closed."""
+        self._set.leave(self)
+
+
+class SoftSocket:
+    """What looks like a socket and tells of its readiness itself; the system can't.
+
+    :ivar number: stands for a descriptor in maps where there is none: negative, and
+        no other has it.
+    """
+
+    _numbers = count(-2, -1)
+
+    def __init__(self) -> None:
+        self.number = next(SoftSocket._numbers)
+        self._watch: Watch | None = None
+
+    def readiness(self) -> int:
+        """What it is ready for, flags of ``select.poll``. From any thread."""
+        raise NotImplementedError
+
+    def watched(self, watch: Watch) -> None:
+        """It is served from now on."""
+        self._watch = watch
+
+    def notice(self) -> None:
+        """Tell who serves it that its readiness has changed."""
+        if self._watch is not None:
+            self._watch.notice()
+
+    def renumber(self) -> None:
+        """Have :attr:`number` stand for it in the map, as its descriptor will be another's."""
+        if self._watch is not None:
+            self._watch.renumber(self.number)
+
+
+class Round:
+    """The ready channels that one wait has found.
+
+    :ivar ready: each with its flags, of ``select.poll``.
+    :ivar tick: when the wait began; no other round has the same.
+    :ivar hosted: whether the reactor serves it.
+    """
+
+    __slots__ = ("hosted", "ready", "tick")
+
+    def __init__(self, ready: list[tuple[Watch, int]], tick: int, hosted: bool = False) -> None:
+        self.ready = ready
+        self.tick = tick
+        self.hosted = hosted
+
+
+def wanted_by(channel: Any) -> int:
+    """What a channel waits for: asks its predicates."""
+    wanted = IN if channel.readable() else 0
+    # A listener is never writable, whatever it says.
+    if channel.writable() and not channel.accepting:
+        wanted |= OUT
+    return wanted | PRI if wanted else 0
+
+
+def is_quiet(channel: Any) -> bool:
+    """Whether a channel has the base classes' own predicates and no others."""
+    kind = type(channel)
+    own = getattr(channel, "__dict__", ())
+    return (
+        getattr(kind, "readable", None) in quiet_predicates
+        and getattr(kind, "writable", None) in quiet_predicates
+        and "readable" not in own
+        and "writable" not in own
+    )
+
+
+def closes_of(channel: Any) -> Any:
+    """How often a channel was closed; 0 for what is no dispatcher."""
+    return getattr(channel, "_txa_closes", 0)
+
+
+def is_closed(sock: Any) -> bool:
+    """Whether a socket was closed, maybe behind our back."""
+    try:
+        return sock is not None and sock.fileno() == -1
+    except Exception:
+        return False
+
+
+def told_by_select(flags: int, wanted: int) -> int:
+    """What ``select.select`` on Linux makes of the flags of ``select.poll``."""
+    found = 0
+    if wanted & IN and flags & (IN | HUP | ERR):
+        found = IN
+    if wanted & OUT and flags & (OUT | ERR):
+        found |= OUT
+    return found | flags & (PRI | NVAL)
+
+
+def soft_flags(watch: Watch) -> int:
+    """What a channel is ready for without the system's knowledge."""
+    return 0 if watch.soft is None else watch.soft() & (watch.wanted | NVAL)
+
+
+def always() -> int:
+    """The readiness of a regular file."""
+    return IN | OUT
+
+
+def closed() -> int:
+    """The readiness of a descriptor that is not valid."""
+    return NVAL
+
+
+def soft_readiness(watch: Watch, sock: Any) -> Callable[[], int] | None:
+    """What tells of the readiness that the system does not tell of; None if it tells all."""
+    if is_closed(sock):
+        return closed
+    if isinstance(sock, SoftSocket):
+        sock.watched(watch)  # it may have changed hands without any ado
+        return sock.readiness
+    pending = getattr(sock, "pending", None)
+    if pending is None:
+        return None
+
+    def decrypted() -> int:  # TLS: what came and was not read does not make the socket ready
+        try:
+            count = pending()
+        except (OSError, ValueError):
+            return 0
+        return IN if isinstance(count, int) and count > 0 else 0
+
+    return decrypted
