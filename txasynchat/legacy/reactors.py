@@ -26,6 +26,7 @@ from twisted.internet import main
 from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
 from txasynchat.legacy.readiness import ReadySet
@@ -215,8 +216,13 @@ class Driver:
 
     def _see_raised(self, event: Any) -> None:
         # Twisted logs what a callback raises and goes on; these are meant for the program.
-        failure = event.get("log_failure")
-        if self._turning and failure is not None and failure.check(KeyboardInterrupt, SystemExit):
+        # Older ones log it the old way.
+        failure = event.get("log_failure") or event.get("failure")
+        if (
+            self._turning
+            and isinstance(failure, Failure)
+            and failure.check(KeyboardInterrupt, SystemExit)
+        ):
             self._raised = self._raised or failure.value
             self.end_turn()
 
