@@ -76,9 +76,7 @@ class Server(asyncore.dispatcher):
 
     def handle_error(self) -> None:
         """Override."""
-        assert_type(
-            asyncore.compact_traceback(), tuple[tuple[str, str, str], type, type, str]
-        )
+        assert_type(asyncore.compact_traceback(), tuple[tuple[str, str, str], type, type, str])
 
 
 def main() -> None:
