@@ -67,10 +67,9 @@ def _rename(module: ModuleType, name: str) -> None:
 
 
 def _install_wrap_socket() -> None:
-    import ssl
-
+    ssl: Any = import_module("ssl")
     if not hasattr(ssl, "wrap_socket"):
-        ssl.wrap_socket = wrap_socket  # type: ignore[attr-defined]
+        ssl.wrap_socket = wrap_socket
 
 
 def wrap_socket(
