@@ -47,14 +47,24 @@ class Reader(asyncore.dispatcher):
     def handle_close(self):
         self.close()
 
-def later(seconds, *calls):
+def once(event, *calls):
     def run():
+        event.wait()
         for call in calls:
-            time.sleep(seconds)
             call()
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=run, daemon=True).start()
+
+waits = threading.Event()
+make_set = channels.new_set
+def new_set():
+    made = make_set()
+    wait = made.wait
+    def told(timeout):
+        waits.set()
+        return wait(timeout)
+    made.wait = told
+    return made
+channels.new_set = new_set
 
 ours, peer = socket.socketpair()
 channel = Reader(ours)
@@ -103,8 +113,10 @@ print(lasted() >= 0.5, reactor.running)
 @on_each_reactor
 def test_the_loop_goes_on_after_the_reactor_was_stopped_in_it(reactor: str) -> None:
     program = """
+stopped = threading.Event()
+reactor.addSystemEventTrigger("after", "shutdown", stopped.set)
 reactor.callLater(0.1, reactor.stop)
-later(0.3, lambda: peer.send(b"1"), peer.close)
+once(stopped, lambda: peer.send(b"1"), peer.close)
 asyncore.loop(timeout=5)
 print(lasted() < 3)
 """
@@ -156,11 +168,16 @@ def test_timers_go_on_while_another_thread_loops_over_the_same_map(reactor: str)
     program = """
 from twisted.internet.task import LoopingCall
 ticks = []
-LoopingCall(lambda: ticks.append(1)).start(0.05)
+def tick():
+    ticks.append(1)
+    if len(ticks) in (10, 15):
+        peer.send(b"1")
+    elif len(ticks) == 25:
+        peer.close()
+LoopingCall(tick).start(0.05)
 threading.Thread(target=asyncore.loop, args=(30,), daemon=True).start()
-later(0.3, lambda: peer.send(b"1"), lambda: peer.send(b"2"), lambda: None, lambda: None, peer.close)
 asyncore.loop(timeout=30)
-print(len(ticks) > 20)
+print(len(ticks) >= 25 and lasted() < 10)
 """
     assert run(program, reactor)[-1] == "True"
 
@@ -168,7 +185,7 @@ print(len(ticks) > 20)
 def test_a_map_whose_descriptor_is_beyond_what_select_takes_is_served() -> None:
     program = """
 keep = [socket.socket() for _ in range(1100)]
-later(0.3, lambda: peer.send(b"1"), peer.close)
+once(waits, lambda: peer.send(b"1"), peer.close)
 asyncore.loop(timeout=5)
 print(lasted() < 3)
 """
@@ -182,7 +199,9 @@ print(lasted() < 3)
 @pytest.mark.parametrize("kind", ["epoll", "poll"])
 def test_sigint_is_a_keyboard_interrupt_out_of_the_loop(reactor: str, kind: str) -> None:
     program = """
-later(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+# A timer: that the system has begun to wait, nothing tells.
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+signal.setitimer(signal.ITIMER_REAL, 0.3)
 try:
     asyncore.loop(timeout=5)
 except KeyboardInterrupt:
@@ -277,7 +296,7 @@ stopped = threading.Event()
 def polls():
     while not stopped.is_set():
         asyncore.poll(0)
-        time.sleep(0.001)
+        stopped.wait(0.001)
 thread = threading.Thread(target=polls)
 reactor.callWhenRunning(thread.start)
 def end():
@@ -331,7 +350,9 @@ chat = Chat(ours)
 slowest = [0]
 def pushes():
     for _ in range(5):
-        time.sleep(0.03)
+        idle = threading.Event()
+        reactor.callFromThread(idle.set)
+        idle.wait()
         began = time.monotonic()
         chat.push(b"y" * 3000000)
         received = 0
