@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -211,7 +214,18 @@ def test_an_address_that_is_taken_ends_a_daemon_as_well(folder: Path) -> None:
         )
     assert result.returncode != 0
     assert f"asynchat: --listen {endpoint}: " in result.stdout + result.stderr
+    # twistd tells its caller first, and then removes the file and ends.
+    wait_for_the_end_of_the_process_in(folder / "pid")
     assert not (folder / "pid").exists()
+
+
+def wait_for_the_end_of_the_process_in(pidfile: Path) -> None:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        process = os.pidfd_open(int(pidfile.read_text()))
+        try:
+            assert select.select([process], [], [], 30)[0], "the daemon goes on"
+        finally:
+            os.close(process)
 
 
 @pytest.mark.parametrize("tool", ["twistd", "twist"])
