@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IPushProducer
@@ -67,6 +68,7 @@ class Output:
     """The one producer that a transport gets to know.
 
     :ivar corked: while True small pushes only queue, to be written as one.
+    :ivar queue: what waits to be sent; see :class:`~txasynchat.core.outbox.Outbox`.
     """
 
     _log = Logger()
@@ -75,7 +77,9 @@ class Output:
         self.corked = False
         self._owner = owner
         self._outbox = Outbox()
+        self.queue = self._outbox.queue
         self._transport: Any = None
+        self._sends_at_once = False
         self._full = False
         self._writing = False
         self._awaited: Deferred[Any] | None = None
@@ -92,7 +96,7 @@ class Output:
         """Whether more is queued than the owner wants to wait."""
         most = self._owner.max_queued_output
         return most is not None and (
-            self._outbox.size > most or len(self._outbox) > _MOST_QUEUED_ITEMS
+            self._outbox.size > most or len(self.queue) > _MOST_QUEUED_ITEMS
         )
 
     def push(self, item: bytes | MoreProducer | None) -> None:
@@ -105,15 +109,21 @@ class Output:
         ):
             self.write()
 
-    def uncork(self) -> None:
-        """Write what was queued while small pushes waited for each other."""
-        self.corked = False
-        if self._outbox:
-            self.write()
+    def send(self) -> None:
+        """Have sent at once what was written: the peer waits for its answer.
+
+        A transport would leave it to its next turn, after another round of the
+        reactor. Not to be called when the transport asks for more: it is sending then.
+        """
+        transport = self._transport
+        if self._sends_at_once and transport is not None and not transport.disconnecting:
+            # An error stays with the socket: it is met again, by the reactor.
+            transport.doWrite()
 
     def attach(self, transport: Any) -> None:
         """Write to `transport` from now on."""
         self._transport = transport
+        self._sends_at_once = isinstance(transport, FileDescriptor)
         transport.registerProducer(self, True)
         self.write()
 
@@ -166,7 +176,7 @@ class Output:
             each.errback(_lost())
 
     def _is_drained(self) -> bool:
-        return not self._full and (not self._outbox or self._outbox.ended)
+        return not self._full and (not self.queue or self._outbox.ended)
 
     def write(self, progress: bool = False) -> None:
         """Write until the transport is full, the queue is empty or a producer is waited for.

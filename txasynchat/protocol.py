@@ -149,7 +149,6 @@ class AsyncChat(Protocol, TimeoutMixin):
     _output: Output
     _registered: list[ProducerDrain]
     _paused: set[PauseReason]
-    _delivering: bool
     _shaking_hands: bool
     _asking: bool
     _peer_finished: bool
@@ -187,7 +186,6 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._output = Output(self)
         self._registered = []
         self._paused = set()
-        self._delivering = False
         self._shaking_hands = False
         self._asking = False
         self._peer_finished = False
@@ -281,10 +279,11 @@ class AsyncChat(Protocol, TimeoutMixin):
             the bytes around it.
         :raise TypeError: anything else.
         """
-        if isinstance(terminator, str):
+        if type(terminator) is not int and isinstance(terminator, str):
             terminator = as_bytes(terminator, self.text_encoding, "the terminator")
         self._framer.set_terminator(terminator, max_match)
-        self._deliver_soon()
+        if not self._output.corked:
+            self._deliver_soon()
 
     def get_terminator(self) -> Terminator:
         """The current terminator; a number counts down to what is still missing.
@@ -339,8 +338,10 @@ class AsyncChat(Protocol, TimeoutMixin):
         :raise TypeError: for anything else.
         :raise ChatClosed: if the connection is closing or closed.
         """
-        data = as_bytes(data, self.text_encoding, "the data to push")
-        self._check_can_send("push()")
+        if type(data) is not bytes:
+            data = as_bytes(data, self.text_encoding, "the data to push")
+        if self._life.reason is not None:
+            raise self._can_not_send("push()")
         if data:
             self._output.push(data)
 
@@ -364,11 +365,9 @@ class AsyncChat(Protocol, TimeoutMixin):
             self._output.push(source)
 
     def _accept(self, source: MoreProducer) -> None:
-        try:
-            self._check_can_send("push_with_producer()")
-        except ChatClosed:
+        if self._life.reason is not None:
             stop_producer(source)
-            raise
+            raise self._can_not_send("push_with_producer()")
 
     def close_when_done(self) -> None:
         """Close once all that was pushed is sent; deliver no more input.
@@ -402,12 +401,11 @@ class AsyncChat(Protocol, TimeoutMixin):
         """How str is encoded; None where it is refused."""
         return self.encoding if self.use_encoding else None
 
-    def _check_can_send(self, what: str) -> None:
-        if self._life.state not in (State.OPEN, State.NEW):
-            raise ChatClosed(
-                f"{what} after the close of {self._name}, ended by {self._life.reason}"
-                + (f": {self._life.detail}" if self._life.detail else "")
-            )
+    def _can_not_send(self, what: str) -> ChatClosed:
+        return ChatClosed(
+            f"{what} after the close of {self._name}, ended by {self._life.reason}"
+            + (f": {self._life.detail}" if self._life.detail else "")
+        )
 
     # -- What is going on --------------------------------------------------------------
 
@@ -538,7 +536,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         """
         if self._registered:
             self._registered[0].write(data)
-        elif self._life.state in (State.OPEN, State.NEW):
+        elif self._life.reason is None:
             self.push(data)
 
     # -- Called by the transport -----------------------------------------------------------
@@ -573,20 +571,54 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def dataReceived(self, data: bytes) -> None:
         """Cut `data` into messages. The transport calls this."""
-        if self._life.state is not State.OPEN:
+        framer, output = self._framer, self._output
+        if framer.stopped and not self.is_open:
             self._lingers = True
             return  # what a peer sent behind its QUIT is not executed
-        if self._shaking_hands:
-            self.handshakeCompleted()  # a wrapper in between may not have passed it on
-        if self.idle_timeout is not None or self.timeOut is not None:
-            self._touch()
-        size = self.ac_in_buffer_size
-        if len(data) <= size:
-            self._framer.feed(data)
-        else:
-            for start in range(0, len(data), size):
-                self._framer.feed(data[start : start + size])
-        self._deliver()
+        if data:
+            if self._shaking_hands:
+                self.handshakeCompleted()  # a wrapper in between may not have passed it on
+            if self.idle_timeout is not None:
+                self._touch()
+            if len(data) > self.ac_in_buffer_size:
+                data = self._feed_all_but_last(data, self.ac_in_buffer_size)
+        if output.corked:  # from inside a callback: the outer call goes on where it stands
+            framer.feed(data)
+            return
+        try:
+            # Overridden on the class or on the instance? (A look into __dict__ would
+            # make the interpreter's calls of this instance's methods slower for good.)
+            own = self.get_terminator.__func__ is _get_terminator  # type: ignore[attr-defined]
+        except AttributeError:  # a plain function, say
+            own = False
+        received = bool(data)
+        # What is pushed meanwhile is written as one.
+        output.corked = True
+        try:
+            while True:
+                try:
+                    limit = self.max_message_length
+                    framer.deliver(self, data, limit, _settle, None if own else _ask_terminator)
+                    break
+                except Exception:
+                    self._failed()
+                    data = b""
+        finally:
+            output.corked = False
+            if output.queue:
+                output.write()
+                if received:
+                    output.send()
+        if getattr(self.transport, "disconnecting", False):
+            self.close()  # the handler closed the transport: over TLS that takes both
+        if self._peer_finished:
+            self._close_if_all_done()
+
+    def _feed_all_but_last(self, data: bytes, size: int) -> bytes:
+        last = (len(data) - 1) // size * size
+        for start in range(0, last, size):
+            self._framer.feed(data[start : start + size])
+        return data[last:]
 
     def handshakeCompleted(self) -> None:
         """A TLS transport is ready for input. ``IHandshakeListener``."""
@@ -623,39 +655,17 @@ class AsyncChat(Protocol, TimeoutMixin):
     # -- Delivery ----------------------------------------------------------------------------
 
     def _deliver(self) -> None:
-        if self._delivering:
-            return  # the outer call goes on where it stands
-        # What is pushed meanwhile is written as one.
-        self._delivering = self._output.corked = True
-        try:
-            while not self._deliver_until_error():
-                pass
-        finally:
-            self._delivering = False
-            self._output.uncork()
-        if getattr(self.transport, "disconnecting", False):
-            self.close()  # the handler closed the transport: over TLS that takes both
-        self._close_if_all_done()
+        # What is there, when nothing new has come.
+        if self.is_open:
+            AsyncChat.dataReceived(self, b"")
 
     def _deliver_soon(self) -> None:
         # A terminator, or input, that came from outside of a callback: what waits
         # for it must not wait for the peer as well.
-        if self._delivering or self._paused or not self.is_open:
+        if self._output.corked or self._paused or not self.is_open:
             return
         if self._framer.pending:
             self.callLater(0, self._deliver)  # type: ignore[no-untyped-call]
-
-    def _deliver_until_error(self) -> bool:
-        # Overridden on the class or on the instance. (A look into __dict__ would
-        # make the interpreter's calls of this instance's methods slower for good.)
-        own = getattr(self.get_terminator, "__func__", None) is AsyncChat.get_terminator
-        ask = None if own else self._ask_terminator
-        try:
-            self._framer.deliver(self, self.max_message_length, self._settle, ask)
-        except Exception:
-            self._failed()
-            return False
-        return True
 
     def _ask_terminator(self) -> Terminator:
         self._asking = True
@@ -702,13 +712,13 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def output_moved(self, progress: bool) -> None:
         """The queue has changed; with `progress` the transport took something of it."""
-        if progress:
+        if progress and self.idle_timeout is not None:
             self._touch()
         if self._life.state is State.FLUSHING and (progress or self._close_call is None):
             self._set_close_timer(self.close_timeout)
         if self._output.is_over_limit:
             self._pause(PauseReason.OUTPUT_FULL)
-        else:
+        elif self._paused:
             self._resume(PauseReason.OUTPUT_FULL)
 
     def output_ended(self) -> None:
@@ -748,7 +758,7 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def timeoutConnection(self) -> None:
         """Calls :meth:`handle_timeout`, unless it is the handler that holds the input up."""
-        if not self.is_open:
+        if not self.is_open or self.idle_timeout is None:
             return
         if not self._paused & {PauseReason.HANDLER_BUSY, PauseReason.USER_ASKED}:
             with self._blaming(CloseReason.TIMEOUT, f"idle for {self.idle_timeout} s"):
@@ -869,3 +879,10 @@ class AsyncChat(Protocol, TimeoutMixin):
         cut = f"cut after {self.close_timeout} s {cut}"
         self._life.detail = f"{self._life.detail}; {cut}" if self._life.detail else cut
         self._abort(*self._blame)
+
+
+# For each chunk received: names of a module are had faster than attributes of a class,
+# and functions faster than methods bound to a connection.
+_get_terminator = AsyncChat.get_terminator
+_ask_terminator = AsyncChat._ask_terminator
+_settle = AsyncChat._settle

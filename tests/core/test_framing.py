@@ -293,7 +293,7 @@ def test_an_overridden_get_terminator_is_asked_before_each_look() -> None:
     answers: list[Terminator] = [b";", b",", 2, 2]
     framer, handler = Framer(), Calls()
     framer.feed(b"a,b;c;d,xyz")
-    framer.deliver(handler, ask=lambda: answers.pop(0) if len(answers) > 1 else answers[0])
+    framer.deliver(handler, ask=lambda handler: answers.pop(0) if len(answers) > 1 else answers[0])
     assert handler.events == [
         data(b"a,b"),
         FOUND,
@@ -311,7 +311,7 @@ def test_an_overridden_get_terminator_that_names_a_size_cuts_records() -> None:
         text = b"abcdefghij"
         for start in range(0, len(text), chunk):
             framer.feed(text[start : start + chunk])
-            framer.deliver(handler, ask=lambda: 4)
+            framer.deliver(handler, ask=lambda handler: 4)
         assert handler.events == [data(b"abcd"), FOUND, data(b"efgh"), FOUND, data(b"ij")]
 
 

@@ -85,7 +85,7 @@ def play(
     chunks: Iterable[bytes],
     actions: Iterable[Action] = (),
     limit: int | None = None,
-    ask: Callable[[], Terminator] | None = None,
+    ask: Callable[[Any], Terminator] | None = None,
 ) -> tuple[list[Event], bytes, Terminator]:
     framer = Framer()
     framer.set_terminator(terminator)
@@ -100,11 +100,11 @@ def deliver(
     framer: Framer,
     actor: Actor,
     limit: int | None,
-    ask: Callable[[], Terminator] | None,
+    ask: Callable[[Any], Terminator] | None,
 ) -> None:
     while True:
         try:
-            framer.deliver(actor, limit, ask=ask)
+            framer.deliver(actor, limit=limit, ask=ask)
         except ZeroDivisionError:
             continue
         if not framer.stopped:
@@ -126,8 +126,8 @@ def test_any_handler_sees_the_same_calls_at_every_cut(
     assert play(terminator, cuts(stream, places), actions, limit) == byte_by_byte
 
 
-def always(answer: Terminator) -> Callable[[], Terminator]:
-    return lambda: answer
+def always(answer: Terminator) -> Callable[[Any], Terminator]:
+    return lambda handler: answer
 
 
 @settings(max_examples=300)

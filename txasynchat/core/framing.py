@@ -18,6 +18,12 @@ the messages. What keeps it so:
 * the fast way, one ``split`` for all messages of a chunk, is taken at most once
   for each chunk. When a callback interrupts it, the chunk's rest is searched
   message by message.
+
+What is ordinary is kept short, because it is run for each chunk or each message:
+a chunk without the terminator's first byte is handed over as it is (looking for
+one byte is many times faster than looking for two); a message found by the split
+costs its two callbacks and what tells :meth:`Framer._interrupt` which one is
+being made. ``tests/core/test_framing_calls.py`` counts the Python calls.
 """
 
 from __future__ import annotations
@@ -28,9 +34,9 @@ from enum import Enum
 from operator import length_hint
 from typing import Any, Protocol
 
-from txasynchat.core.terminators import Link, Matcher, Terminator, compile_terminator
+from txasynchat.core.terminators import MUCH, Link, Matcher, Terminator, compile_terminator
 
-__all__ = ("Framer", "Handler")
+__all__ = ("Framer", "Handler", "ignore")
 
 
 class Handler(Protocol):
@@ -53,8 +59,13 @@ class _Due(Enum):
     TOO_LONG = "message_too_long"
 
 
-def _ignore(result: object) -> None:
-    pass
+# By a name of their own: an enumeration's attributes are slow to get on Python 3.10 and 3.11.
+_FOUND = _Due.FOUND
+_TOO_LONG = _Due.TOO_LONG
+
+
+def ignore(handler: Any, result: object) -> None:
+    """What to do with the result of a callback that is not waited for."""
 
 
 _NOTHING_HELD = Link()
@@ -67,6 +78,8 @@ class Framer:
     The handler is passed to :meth:`deliver` rather than kept, so a framer and
     its handler never form a reference cycle.
 
+    :param joins: whether a chunk is joined to what is left of those before it, as in
+        the removed module, rather than queued behind it. To be used where that is rare.
     :ivar stopped: True from :meth:`stop` to :meth:`go`.
 
     >>> class Print:
@@ -74,8 +87,7 @@ class Framer:
     ...     def found_terminator(self): print("found")
     >>> framer = Framer()
     >>> framer.set_terminator(b"\\r\\n")
-    >>> framer.feed(b"one\\r\\ntwo\\r")
-    >>> framer.deliver(Print())
+    >>> framer.deliver(Print(), b"one\\r\\ntwo\\r")
     data b'one'
     found
     data b'two'
@@ -89,6 +101,7 @@ class Framer:
         "_due",
         "_held",
         "_in_hand",
+        "_joins",
         "_late",
         "_length",
         "_link",
@@ -103,20 +116,22 @@ class Framer:
         "stopped",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, joins: bool = False) -> None:
         self.stopped = False
+        self._joins = joins
         # What ended the last message: the matcher and the bytes it matched.
         self._matched: tuple[Matcher, bytes] | None = None
         self._terminator: Terminator = None
         self._matcher: Matcher | None = None
         self._asked: object = _NEVER_ASKED
-        # Input not yet consumed, in order: _held, _data from _pos on, _late.
+        # Input not yet consumed, in order: _held, _data from _pos on, _late. A chunk
+        # that is used up is let go: then _data is empty and _pos is 0.
         self._held = bytearray()
         self._link = _NOTHING_HELD
         self._data = b""
         self._pos = 0
         self._unsplit = False
-        self._late: deque[bytes] = deque()
+        self._late: deque[bytes] | None = None
         # The message: bytes collected by a searched terminator, and what is owed.
         self._length = 0
         self._skipping = False
@@ -153,16 +168,20 @@ class Framer:
         :func:`~txasynchat.core.terminators.compile_terminator`; after an error
         the old terminator stays.
         """
-        compiled = compile_terminator(terminator, max_match)
         self._asked = _NEVER_ASKED
-        if isinstance(compiled, int):
-            matcher, terminator = None, compiled if terminator else terminator
-        elif compiled is self._matcher:
-            return
-        else:
-            matcher, terminator = compiled, compiled.literal or terminator
-        self._interrupt()
-        self._release_held()
+        matcher = None
+        if type(terminator) is not int or terminator <= 0 or max_match is not None:
+            compiled = compile_terminator(terminator, max_match)
+            if isinstance(compiled, int):
+                terminator = compiled if terminator else terminator
+            elif compiled is self._matcher:
+                return
+            else:
+                matcher, terminator = compiled, compiled.literal or terminator
+        if self._walk is not None:
+            self._interrupt()
+        if self._held:
+            self._release_held()
         self._in_hand = 0
         if self._skipping:  # the rest of a message that is too long is judged anew
             self._skipping, self._length = False, 0
@@ -173,10 +192,9 @@ class Framer:
     def _release_held(self) -> None:
         # What was held back for the old terminator is input like any other.
         # Joined to the rest of the chunk, once for each chunk at the most.
-        if self._held:
-            rest = self._data[self._pos :]
-            self._data, self._pos, self._unsplit = bytes(self._held) + rest, 0, True
-            self._held.clear()
+        rest = self._data[self._pos :]
+        self._data, self._pos, self._unsplit = bytes(self._held) + rest, 0, True
+        self._held.clear()
 
     def _adopt(self, answer: Terminator) -> None:
         # An overridden get_terminator() answered. A count that is under way goes
@@ -189,11 +207,14 @@ class Framer:
     # -- Input ----------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        """Take a chunk received; :meth:`deliver` makes the calls."""
-        if self._late or self._pos < len(self._data):
+        """Take a chunk received, behind those before; :meth:`deliver` makes the calls."""
+        if not (self._data or self._late):
+            self._data, self._unsplit = data, True
+        elif self._joins:
+            self.unread += data
+        elif data:
+            self._late = self._late or deque()
             self._late.append(data)
-        else:
-            self._data, self._pos, self._unsplit = data, 0, True
 
     @property
     def unread(self) -> bytes:
@@ -202,13 +223,13 @@ class Framer:
         A look from a callback ends the fast way through the chunk.
         """
         self._interrupt()
-        return b"".join([self._held, self._data[self._pos :], *self._late])
+        return b"".join([self._held, self._data[self._pos :], *(self._late or ())])
 
     @unread.setter
     def unread(self, data: bytes) -> None:
         self._interrupt()
         self._held.clear()
-        self._late.clear()
+        self._late = None
         self._data, self._pos, self._unsplit = bytes(data), 0, True
         self._link = _NOTHING_HELD if self._matcher is None else self._matcher.root
 
@@ -225,7 +246,7 @@ class Framer:
         Bytes held back because they may begin a terminator are nothing to do.
         """
         self._interrupt()
-        return bool(self._due or self._pos < len(self._data) or self._late)
+        return bool(self._due or self._data or self._late)
 
     def stop(self) -> None:
         """Make no more calls, beginning now, until :meth:`go`."""
@@ -241,9 +262,10 @@ class Framer:
     def deliver(
         self,
         handler: Handler,
+        data: bytes = b"",
         limit: int | None = None,
-        settle: Callable[[object], None] = _ignore,
-        ask: Callable[[], Terminator] | None = None,
+        settle: Callable[[Any, object], None] = ignore,
+        ask: Callable[[Any], Terminator] | None = None,
     ) -> None:
         """Call `handler` until the input is used up, or :meth:`stop`.
 
@@ -251,113 +273,155 @@ class Framer:
         outer one stands. What a callback raises comes out; the next call goes on
         behind that callback.
 
+        :param data: a chunk received, as for :meth:`feed`.
         :param limit: the longest message, in bytes, that a searched terminator
             may leave; None for any length.
-        :param settle: is passed what ``found_terminator`` returned, unless None.
-        :param ask: an overridden ``get_terminator``, asked before each look.
+        :param settle: called with `handler` and what ``found_terminator`` returned,
+            unless that is None.
+        :param ask: called with `handler` before each look: an overridden
+            ``get_terminator``.
         """
-        self._interrupt()
+        if self._walk is not None:
+            self._interrupt()
         self._in_hand = 0
+        if self._data or self._late:
+            self.feed(data)
+        elif (
+            (self._held or self._due or self._skipping or self.stopped)
+            or (ask is not None or not data)
+            or ((matcher := self._matcher) is None or matcher.literal is None)
+            or (matcher.first in data)
+            or (limit is not None and self._length + len(data) > limit)
+        ):
+            self._data, self._unsplit = data, True
+        else:  # it is from the middle of a message, and nothing is left from before it
+            self._length += len(data)
+            handler.collect_incoming_data(data)
         while not self.stopped:
             if self._due is not None:
-                self._call_due(handler, settle)
-            elif self._pos >= len(self._data):
+                due, self._due = self._due, None
+                if due is _TOO_LONG:
+                    handler.message_too_long()
+                else:
+                    result = handler.found_terminator()
+                    if result is not None:
+                        settle(handler, result)
+                continue
+            if not self._data:
                 if not self._late:
                     return
-                self._data, self._pos, self._unsplit = self._late.popleft(), 0, True
-            else:
-                if ask is not None:
-                    self._adopt(ask())
-                if self._matcher is None:
-                    self._count(handler)
-                elif (
-                    not self._unsplit
-                    or self._matcher.literal is None
-                    or self._held
-                    or self._skipping
-                    or ask is not None
-                    or not self._split(handler, self._matcher, limit, settle)
-                ):
-                    self._search(handler, self._matcher, limit)
+                self._data, self._unsplit = self._late.popleft(), True
+            if ask is not None:
+                self._adopt(ask(handler))
+            matcher = self._matcher
+            if matcher is None:
+                self._count(handler, settle)
+            elif (
+                not self._unsplit
+                or (self._skipping or ask is not None or matcher.literal is None)
+                or (self._held and not self._join(matcher))
+                or not self._split(handler, matcher, limit, settle)
+            ):
+                self._search(handler, matcher, limit)
 
-    def _call_due(self, handler: Handler, settle: Callable[[object], None]) -> None:
-        due, self._due = self._due, None
-        if due is _Due.TOO_LONG:
-            handler.message_too_long()
-        else:
-            result = handler.found_terminator()
-            if result is not None:
-                settle(result)
-
-    def _count(self, handler: Handler) -> None:
+    def _count(self, handler: Handler, settle: Callable[[Any, object], None]) -> None:
+        # A counted message, or the part of it that the chunk has.
         data, pos = self._data, self._pos
-        wanted = self._terminator
-        end = len(data)
+        wanted: int = self._terminator or 0  # type: ignore[assignment]
+        end = pos + wanted
+        if wanted and end < len(data):
+            self._pos = end
+            data = data[pos:end]
+        else:
+            self._data, self._pos = b"", 0
+            if pos:
+                data = data[pos:]
         if wanted:
-            assert isinstance(wanted, int)
-            end = min(end, pos + wanted)
-            self._terminator = wanted - (end - pos)
-            self._in_hand = end - pos
-            if not self._terminator:
+            self._in_hand = taken = len(data)
+            self._terminator = wanted - taken
+            if taken == wanted:
                 self._matched = None
                 self._length = 0
-                self._due = _Due.FOUND
-        self._pos = end
+                self._due = _FOUND
         try:
-            handler.collect_incoming_data(data[pos:end])
+            handler.collect_incoming_data(data)
         finally:
             self._in_hand = 0
+        if self._due is _FOUND and not self.stopped:
+            self._due = None
+            result = handler.found_terminator()
+            if result is not None:
+                settle(handler, result)
+
+    def _join(self, matcher: Matcher) -> bool:
+        # What was held back, with the chunk: where that is no more than the chunk, so
+        # that each byte is copied once more at the most.
+        if len(self._held) > len(self._data) - self._pos:
+            return False
+        self._release_held()
+        self._link = matcher.root
+        return True
 
     def _split(
         self,
         handler: Handler,
         matcher: Matcher,
         limit: int | None,
-        settle: Callable[[object], None],
+        settle: Callable[[Any, object], None],
     ) -> bool:
         # All messages of a chunk by one split. While they are walked through, the
         # offset stays at their beginning: _interrupt() works out where they are.
         # Answers False where some message is too long and needs a closer look.
         self._unsplit = False
-        data, pos, literal = self._data, self._pos, matcher.literal
-        assert literal is not None
-        pieces = (data[pos:] if pos else data).split(literal)
-        tail = len(data) - len(pieces.pop())
+        data, literal = self._data, matcher.literal
+        if self._pos:
+            data, self._pos = data[self._pos :], 0
+            self._data = data
+        pieces = data.split(literal) if len(data) < MUCH else matcher.split(data)
+        rest = pieces.pop()
         if pieces:
-            if (
-                limit is not None
-                and len(data) - pos + self._length > limit
-                and (len(pieces[0]) + self._length > limit or max(map(len, pieces)) > limit)
+            if limit is not None and (
+                len(pieces[0]) + self._length > limit
+                or (len(data) > limit and max(map(len, pieces)) > limit)
             ):
                 return False
             self._length = 0
-            self._matched = matcher, literal
+            self._matched = matcher, literal  # type: ignore[assignment]
             self._pieces = pieces
             self._walk = walk = iter(pieces)
-            found: _Due | None = _Due.FOUND
+            found = _FOUND
             try:
                 for piece in walk:
                     if piece:
                         # Owed from now on: whoever interrupts the walk pays it first.
                         self._due = found
                         handler.collect_incoming_data(piece)
-                        if self.stopped:
+                        if self._walk is not walk:
                             return True
-                        if self._due is None:
-                            break  # paid already, by a call of deliver() from inside
                         self._due = None
                     result = handler.found_terminator()
                     if result is not None:
-                        settle(result)
+                        settle(handler, result)
             except BaseException:
                 self._interrupt()
                 raise
             if self._walk is not walk:
                 return True
             self._walk = None
-            self._pos = tail
-        if tail < len(data):
-            self._consume(handler, matcher, len(data), matcher.tail(data, tail), limit)
+        link = matcher.tail(rest, 0) if matcher.first in rest else matcher.root
+        keep = link.held
+        length = self._length + len(rest) - keep
+        if limit is not None and length > limit:
+            self._pos = len(data) - len(rest)
+            self._consume(handler, matcher, len(data), link, limit)
+            return True
+        self._data, self._length = b"", length
+        if keep:
+            self._held += rest[-keep:]
+            self._link = link
+            rest = rest[:-keep]
+        if rest:
+            handler.collect_incoming_data(rest)
         return True
 
     def _interrupt(self) -> None:
@@ -367,34 +431,48 @@ class Framer:
             return
         assert self._matcher is not None and self._matcher.literal is not None
         done = len(self._pieces) - length_hint(self._walk)
-        self._pos += sum(map(len, self._pieces[:done])) + done * len(self._matcher.literal)
+        pos = self._pos + sum(map(len, self._pieces[:done])) + done * len(self._matcher.literal)
+        self._move_to(pos)
         self._pieces.clear()
         self._walk = None
 
+    def _move_to(self, pos: int) -> None:
+        if pos < len(self._data):
+            self._pos = pos
+        else:
+            self._data, self._pos = b"", 0
+
     def _search(self, handler: Handler, matcher: Matcher, limit: int | None) -> None:
         # One look from the offset: to the next match, or to the end of the chunk.
-        end, link = matcher.advance(self._data, self._pos, self._link)
-        self._consume(handler, matcher, end, link, limit)
+        data, pos = self._data, self._pos
+        end, link = matcher.advance(data, pos, self._link)
+        if not link.matched and link.held == len(self._held) + end - pos:
+            self._held += data[pos:end]  # all of it may belong to the terminator
+            self._link = link
+            self._data, self._pos = b"", 0
+        else:
+            self._consume(handler, matcher, end, link, limit)
 
     def _consume(
         self, handler: Handler, matcher: Matcher, end: int, link: Link, limit: int | None
     ) -> None:
         # Takes the input up to `end`, where the automaton stands at `link`.
-        pos, self._pos = self._pos, end
+        data, pos = self._data, self._pos
         piece = self._take(pos, end, link.matched or link.held)
+        self._move_to(end)
         length = self._length + len(piece)
         if limit is not None and length > limit and not self._skipping:
             room = max(limit - self._length, 0)
-            self._put_back(pos, piece[room:])
+            self._put_back(data, pos, end, piece[room:])
             self._length, self._link = limit, matcher.root
             self._skipping = True
-            self._due = _Due.TOO_LONG
+            self._due = _TOO_LONG
             piece = piece[:room]
         elif link.matched:
             self._matched = matcher, bytes(self._held)
             self._held.clear()
             self._length, self._link = 0, matcher.root
-            self._due = None if self._skipping else _Due.FOUND
+            self._due = None if self._skipping else _FOUND
             if self._skipping:
                 self._skipping = False
                 return
@@ -410,21 +488,25 @@ class Framer:
         # returns those before them.
         data, held = self._data, self._held
         split = end - keep
-        if split < pos:
-            held += data[pos:end]
-            piece = bytes(held[:-keep])
-            del held[:-keep]
-        else:
+        if split >= pos:
             piece = bytes(held) + data[pos:split] if held else data[pos:split]
             held[:] = data[split:end]
+            return piece
+        held += data[pos:end]
+        if len(held) == keep:
+            return b""
+        piece = bytes(held[:-keep])
+        del held[:-keep]
         return piece
 
-    def _put_back(self, pos: int, excess: bytes) -> None:
+    def _put_back(self, data: bytes, pos: int, end: int, excess: bytes) -> None:
         # What is past the limit, and what is held back behind it, is input again.
         rest = excess + self._held
         self._held.clear()
-        if len(rest) <= self._pos - pos:
-            self._pos -= len(rest)
-        else:
-            self._late.appendleft(self._data[self._pos :])
-            self._data, self._pos = rest, 0
+        if len(rest) <= end - pos:
+            self._data, self._pos = data, end - len(rest)
+            return
+        if end < len(data):
+            self._late = self._late or deque()
+            self._late.appendleft(data[end:])
+        self._data, self._pos = rest, 0

@@ -6,7 +6,8 @@ is asked of a producer before that, so its data never waits in memory.
 
 Cost: each byte queued is copied at most twice, into a slice no larger than one
 write and into the write that joins small items; large items are not re-sliced,
-an offset moves through them.
+an offset moves through them. Answers that were pushed while one chunk was handled
+are joined in one go.
 """
 
 from __future__ import annotations
@@ -147,9 +148,12 @@ class Outbox:
     (b'head body', True)
     """
 
+    __slots__ = ("_failure", "_offset", "_others", "awaited", "orphan", "queue", "size")
+
     def __init__(self) -> None:
         self.queue: fifo = fifo()
         self.size = 0
+        self._others = 0  # items that are not bytes
         self.awaited: Awaitable[BytesLike] | None = None
         self.orphan: Awaitable[BytesLike] | None = None
         self._offset = 0
@@ -169,6 +173,8 @@ class Outbox:
         self.queue.append(item)
         if isinstance(item, bytes):
             self.size += len(item)
+        else:
+            self._others += 1
 
     def take(self, most: int, encoding: str | None = None) -> bytes:
         """What to write next: up to `most` bytes, small items joined.
@@ -182,6 +188,8 @@ class Outbox:
         """
         if self._failure is not None:
             raise self._failure
+        if not self._others and not self._offset and self.size <= most:
+            return self._take_all()
         parts: list[bytes] = []
         room = most
         while room > 0 and self.queue and self.queue[0] is not None and self.awaited is None:
@@ -198,6 +206,12 @@ class Outbox:
                     self._failure = error
                     break
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _take_all(self) -> bytes:
+        whole = self.queue[0] if len(self.queue) == 1 else b"".join(self.queue)
+        self.queue.clear()
+        self.size = 0
+        return whole
 
     def _slice(self, room: int) -> bytes:
         item = self.queue[0]
@@ -232,6 +246,7 @@ class Outbox:
             self.size += len(produced)
         else:
             self.queue.popleft()
+            self._others -= 1
 
     def clear(self) -> list[Any]:
         """Drop everything.
@@ -240,6 +255,6 @@ class Outbox:
         """
         producers = [item for item in self.queue if not isinstance(item, (bytes, type(None)))]
         self.queue.clear()
-        self.size = self._offset = 0
+        self.size = self._offset = self._others = 0
         self.awaited = self._failure = None
         return producers
