@@ -10,16 +10,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IConsumer
 from zope.interface import classImplements, implementer
 
 from txasynchat import asyncore
-from txasynchat.core.framing import Framer, Handler
+from txasynchat.core.framing import Framer, ignore
 from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes, fifo, simple_producer
 from txasynchat.core.terminators import Terminator, find_prefix_at_end
-from txasynchat.legacy.watches import Watch, quiet_predicates
+from txasynchat.legacy.readiness import OUT
+from txasynchat.legacy.watches import SoftSocket, Watch, quiet_predicates
 
 if TYPE_CHECKING:
     from abc import abstractmethod as _abstract
@@ -37,6 +38,9 @@ else:
 __all__ = ("async_chat", "fifo", "find_prefix_at_end", "simple_producer")
 
 _NEVER_SET: Any = object()
+
+#: Locks of channels that are being given one, by the channel's id.
+_new_locks: dict[int, Any] = {}
 
 _NOT_NOW: tuple[type[OSError], ...] = (BlockingIOError, *asyncore._TLS_WAITS)
 
@@ -86,6 +90,10 @@ class _Consumer:
             self._channel.push(data)
 
 
+def _of_consumer(channel: async_chat, name: str) -> Any:
+    return getattr(_Consumer(channel), name)
+
+
 class async_chat(asyncore.dispatcher):
     """A channel for command and response protocols.
 
@@ -125,10 +133,14 @@ class async_chat(asyncore.dispatcher):
     incoming: list[bytes]
     producer_fifo: deque[Any]
 
-    _txa_asks = False
+    # Whether get_terminator() is to be asked before each look at the input: there never
+    # was a terminator, or a bad one, or a subclass has a property of its own.
+    _txa_asks = True
+    _txa_overridden = False
     _txa_terminator: Any = _NEVER_SET
     _txa_bad_terminator: Exception | None = None
     _txa_framing: Framer | None = None
+    _txa_refills = False
     _txa_lock: Any = None
     _txa_sending = False
     _txa_awaited: Deferred[Any] | None = None
@@ -138,6 +150,7 @@ class async_chat(asyncore.dispatcher):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Subclasses may have a plain ``terminator`` or ``ac_in_buffer`` in their body."""
         super().__init_subclass__(**kwargs)
+        cls._txa_refills = cls.refill_buffer is not async_chat.refill_buffer
         for name in ("terminator", "ac_in_buffer"):
             ours: property = vars(async_chat)[name]
             found = next(vars(each)[name] for each in cls.__mro__ if name in vars(each))
@@ -147,7 +160,7 @@ class async_chat(asyncore.dispatcher):
                 setattr(cls, name, default)
                 setattr(cls, f"_txa_{name}", found)
             elif found is not ours and not isinstance(found, _WithDefault):
-                cls._txa_asks = True
+                cls._txa_overridden = True
 
     def __init__(
         self, sock: asyncore.Socket | None = None, map: dict[int, Any] | None = None
@@ -156,15 +169,6 @@ class async_chat(asyncore.dispatcher):
         self.incoming = []
         self.producer_fifo = deque()
         asyncore.dispatcher.__init__(self, sock, map)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name):
-            # IConsumer's methods, for Twisted's producers. Not in the class: a
-            # program may inherit a write() from somewhere else.
-            if name in ("registerProducer", "unregisterProducer", "write"):
-                return getattr(_Consumer(self), name)
-            return super().__getattr__(name)
 
     # -- Input ----------------------------------------------------------------------
 
@@ -222,13 +226,20 @@ class async_chat(asyncore.dispatcher):
     @terminator.setter
     def terminator(self, term: Any) -> None:
         self._txa_terminator = term
-        self._txa_bad_terminator = None
+        framer = self._txa_framing
+        if framer is None:
+            framer = self._txa_framer
         try:
-            self._txa_framer.set_terminator(term or None)
+            framer.set_terminator(term or None)
         except (TypeError, ValueError) as error:
-            self._txa_framer.set_terminator(None)
-            self._txa_framer.stop()
+            framer.set_terminator(None)
+            framer.stop()
             self._txa_bad_terminator = error
+            self._txa_asks = True
+        else:
+            if self._txa_asks:
+                self._txa_bad_terminator = None
+                self._txa_asks = self._txa_overridden
 
     @property
     def ac_in_buffer(self) -> bytes:
@@ -245,7 +256,7 @@ class async_chat(asyncore.dispatcher):
     def _txa_framer(self) -> Framer:
         framer = self._txa_framing
         if framer is None:
-            framer = self._txa_framing = Framer()
+            framer = self._txa_framing = Framer(joins=True)
             if self._txa_terminator is not _NEVER_SET:
                 self.terminator = self._txa_terminator
         return framer
@@ -257,49 +268,45 @@ class async_chat(asyncore.dispatcher):
     def handle_read(self) -> None:
         """Receive, and deliver what has come."""
         try:
-            received = self.recv(self.ac_in_buffer_size)
+            data = self.recv(self.ac_in_buffer_size)
         except _NOT_NOW:
             return
         except OSError:
             self.handle_error()
             return
-        framer = self._txa_framer
-        if received:
-            data = as_bytes(received, self._txa_encoding, "what recv() returned")
-            if framer.pending:  # left by a callback that raised, or for a new terminator
-                framer.unread += data
-            else:
-                framer.feed(data)
-        # Again where a callback has set what can't be a terminator: that stops it, and
-        # is complained of if there is more to judge by it.
-        while framer is self._txa_framing and framer.pending and not self._txa_closed:
-            framer.go()
-            try:
-                framer.deliver(cast(Handler, self), ask=self._txa_ask)
-            finally:
-                if self._txa_bad_terminator is not None:
-                    framer.stop()
+        if type(data) is not bytes:
+            data = as_bytes(data or b"", self._txa_encoding, "what recv() returned")
+        framer = self._txa_framing
+        if framer is None:
+            framer = self._txa_framer
+        if framer.stopped and self._txa_closed:
+            framer.feed(data)
+            return
+        try:
+            # Who is to be asked for the terminator before each look? Nobody, where it
+            # can only have been set through the property above.
+            own = self.get_terminator.__func__ is _get_terminator  # type: ignore[attr-defined]
+        except AttributeError:  # a plain function, say
+            own = False
+        while True:
+            if framer.stopped:
+                framer.go()
+            ask = None if own and not self._txa_asks else _ask
+            framer.deliver(self, data, None, ignore, ask)  # type: ignore[arg-type]
+            # Stopped by a close, or by a callback that has set what can't be a terminator:
+            # that is complained of if there is more to judge by it.
+            if not framer.stopped or not framer.pending:
+                return
+            if self._txa_closed or framer is not self._txa_framing:
+                return
+            data = b""
 
-    @property
-    def _txa_ask(self) -> Any:
-        # Who is to be asked for the terminator before each look; None where it
-        # can only have been set through the property above.
-        kind = type(self)
-        if (
-            kind.get_terminator is async_chat.get_terminator
-            and not kind._txa_asks
-            and "get_terminator" not in self.__dict__
-            and self._txa_terminator is not _NEVER_SET
-            and self._txa_bad_terminator is None
-        ):
-            return None
-        return self._txa_ask_handler
-
-    def _txa_ask_handler(self) -> Terminator:
+    def _txa_ask(self) -> Terminator:
         if self._txa_terminator is not _NEVER_SET:
             self._txa_terminator = self.terminator  # counted down, if it counts
         term: Any = self.get_terminator()
         if self._txa_bad_terminator is not None and term is self._txa_terminator:
+            self._txa_framer.stop()  # a delivery around this one does not ask
             raise self._txa_bad_terminator
         if isinstance(term, int) and term > 0 and term != self._txa_framer.terminator:
             self._txa_framer.set_terminator(term)  # a new count, even if it is the same number
@@ -327,9 +334,11 @@ class async_chat(asyncore.dispatcher):
 
         :raise TypeError: if it is not bytes, a bytearray or a memoryview.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"push() takes bytes, not {type(data).__name__}: encode it before")
-        data = bytes(data)  # a copy of what its owner may still change
+        given: Any = data
+        if not isinstance(given, bytes):
+            if not isinstance(given, (bytearray, memoryview)):
+                raise TypeError(f"push() takes bytes, not {type(given).__name__}: encode it before")
+            data = bytes(given)  # a copy of what its owner may still change
         size = self.ac_out_buffer_size
         if len(data) > size:
             view = memoryview(data)
@@ -370,7 +379,9 @@ class async_chat(asyncore.dispatcher):
 
     def writable(self) -> bool:
         """Whether something waits to be sent, or there is no connection yet."""
-        return self._txa_waits_to_write()
+        if not self.connected:
+            return True
+        return self._txa_awaited is None and bool(self.producer_fifo or self.ac_out_buffer)
 
     def handle_write(self) -> None:
         """Send more."""
@@ -382,70 +393,105 @@ class async_chat(asyncore.dispatcher):
 
     def initiate_send(self) -> None:
         """Send once, what comes next in the queue. From any thread."""
+        # Few calls from here to send(): this is what each answer takes.
         lock = self._txa_lock
         if lock is None:
-            # Two threads may come here at once: one lock wins.
-            lock = self.__dict__.setdefault("_txa_lock", threading.RLock())
-        ended = False
-        with lock:
-            if self._txa_sending:
-                return  # called by a producer, or by send(): the outer call goes on
-            self._txa_sending = True
-            try:
-                ended = self._txa_send_next()
-            except BaseException:
-                self._txa_touch()
-                raise
-            finally:
-                self._txa_sending = False
+            lock = self._txa_make_lock()
+        lock.acquire()
+        if self._txa_sending:
+            lock.release()
+            return  # called by a producer, or by send(): the outer call goes on
+        self._txa_sending = True
+        try:
+            ended = self._txa_send_next()
+        except BaseException:
+            self._txa_touch()
+            raise
+        finally:
+            self._txa_sending = False
+            lock.release()
         if ended:
             self.handle_close()
-        else:
-            self._txa_touch_if_needed()
+            return
+        watch = self._txa_watch
+        if (
+            watch is not None
+            and (watch.wanted & OUT or self.producer_fifo or self.ac_out_buffer)
+            # An overridden writable() is not asked here: the loop does that, once in a round.
+            and watch.waits_to_write != async_chat.writable(self)
+        ):
+            watch.touch()
+
+    def _txa_make_lock(self) -> Any:
+        # Two threads may come here at once: one lock wins. It is the channel's before it
+        # leaves the dict, so who finds none there finds one here.
+        lock = _new_locks.setdefault(id(self), threading.RLock())
+        if self._txa_lock is None:
+            self._txa_lock = lock
+        _new_locks.pop(id(self), None)
+        return self._txa_lock
 
     def _txa_send_next(self) -> bool:
         # Sends once. Answers True at the end of the queue.
-        refills = type(self).refill_buffer is not async_chat.refill_buffer
-        if refills and len(self.ac_out_buffer) < self.ac_out_buffer_size:
+        if self._txa_refills and len(self.ac_out_buffer) < self.ac_out_buffer_size:
             self.refill_buffer()
-        if self.connected and self.ac_out_buffer:
-            sent = self._txa_send(self.ac_out_buffer[: self.ac_out_buffer_size])
-            self.ac_out_buffer = self.ac_out_buffer[sent:]
-            return False
-        while self.connected and self.producer_fifo and self._txa_awaited is None:
-            first = self.producer_fifo[0]
+        buffered = first = self.ac_out_buffer
+        while not buffered:
+            queue = self.producer_fifo
+            if not queue or not self.connected or self._txa_awaited is not None:
+                return False
+            first = queue[0]
             if first is None:
-                del self.producer_fifo[0]
+                del queue[0]
                 return True
             if not isinstance(first, _BYTES_OR_TEXT):
                 self._txa_ask_producer(first)
-            elif not first:
-                del self.producer_fifo[0]
-            else:
-                self._txa_send_first(first)
+            elif first:
                 break
-        return False
-
-    def _txa_send_first(self, first: BytesLike | str) -> None:
+            else:
+                del queue[0]
+        if not self.connected:
+            return False
+        item = first if type(first) is bytes else self._txa_sendable(first)
         size = self.ac_out_buffer_size
-        item: Any = first
-        if isinstance(item, str) and not self.use_encoding:
-            pass  # a program's own send() may know what to do with it
-        elif not isinstance(item, (bytes, memoryview)):
-            item = as_bytes(item, self._txa_encoding, "what is to be sent")
-        data = item[:size]
-        if isinstance(data, memoryview):
-            data = bytes(data)
-        sent = self._txa_send(data)
+        part = item if len(item) <= size else item[:size]
+        if type(part) is memoryview and not self._txa_takes_views():
+            part = bytes(part)
+        try:
+            sent = self.send(part)
+        except asyncore._TLS_WAITS:
+            return False
+        except OSError:
+            self.handle_error()
+            return False
+        if not sent:
+            return False
         queue = self.producer_fifo
-        if not sent or not queue or queue[0] is not first:
-            return  # nothing was sent, or the queue was dropped meanwhile
-        if sent >= len(item):
+        if buffered:
+            self.ac_out_buffer = self.ac_out_buffer[sent:]
+        elif not queue or queue[0] is not first:
+            pass  # the queue was dropped meanwhile
+        elif sent >= len(item):
             del queue[0]
         else:
             # A view: the rest of a large item is not copied for each part sent.
             large = len(item) > size and isinstance(item, bytes)
             queue[0] = (memoryview(item) if large else item)[sent:]
+        return False
+
+    def _txa_sendable(self, item: Any) -> Any:
+        if isinstance(item, (bytes, memoryview)):
+            return item
+        if isinstance(item, str) and not self.use_encoding:
+            return item  # a program's own send() may know what to do with it
+        return as_bytes(item, self._txa_encoding, "what is to be sent")
+
+    def _txa_takes_views(self) -> bool:
+        # Spares a copy of what is large. A program's own send() may want bytes.
+        own: Any = self.send
+        return getattr(own, "__func__", None) is asyncore.dispatcher.send and isinstance(
+            self.socket, (asyncore.Socket, SoftSocket)
+        )
 
     def _txa_send(self, data: bytes) -> int:
         try:
@@ -494,17 +540,6 @@ class async_chat(asyncore.dispatcher):
 
         awaited.addBoth(produced)
 
-    def _txa_touch_if_needed(self) -> None:
-        watch = self._txa_watch
-        # An overridden writable() is not asked here: the loop does that, once in a round.
-        if watch is not None and watch.waits_to_write != self._txa_waits_to_write():
-            watch.touch()
-
-    def _txa_waits_to_write(self) -> bool:
-        if not self.connected:
-            return True
-        return self._txa_awaited is None and bool(self.producer_fifo or self.ac_out_buffer)
-
     def discard_buffers(self) -> None:
         """Drop all input not yet consumed, what was collected, and all output."""
         self.ac_in_buffer = b""
@@ -552,7 +587,13 @@ class async_chat(asyncore.dispatcher):
                 del self.producer_fifo[0]
 
 
-if not TYPE_CHECKING:  # its methods are there, but not in the class
+if not TYPE_CHECKING:
+    # For Twisted's producers. A program may inherit a write() from somewhere else.
+    for __name in IConsumer.names():
+        setattr(async_chat, __name, asyncore._Fallback(__name, _of_consumer))
     classImplements(async_chat, IConsumer)
+
+_ask = async_chat._txa_ask
+_get_terminator = async_chat.get_terminator
 
 quiet_predicates.update((async_chat.readable, async_chat.writable))

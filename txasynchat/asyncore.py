@@ -49,12 +49,13 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, ReadableBuffer
 
 try:
-    from ssl import SSLWantReadError, SSLWantWriteError
+    from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
 
     #: What a non-blocking TLS socket raises for "not now".
     _TLS_WAITS: tuple[type[OSError], ...] = (SSLWantReadError, SSLWantWriteError)
+    _TLS_SOCKETS: tuple[type[socket.socket], ...] = (SSLSocket,)
 except ImportError:  # a Python without TLS
-    _TLS_WAITS = ()
+    _TLS_WAITS = _TLS_SOCKETS = ()
 
 __all__ = (
     "ExitNow",
@@ -112,26 +113,31 @@ def _strerror(err: int) -> str:
 
 def read(obj: Any) -> None:
     """Tell a channel that it can read; an exception goes to its ``handle_error()``."""
-    _tell(obj, obj.handle_read_event)
+    try:
+        obj.handle_read_event()
+    except BaseException as error:
+        _raised(obj, error)
 
 
 def write(obj: Any) -> None:
     """Tell a channel that it can write; an exception goes to its ``handle_error()``."""
-    _tell(obj, obj.handle_write_event)
+    try:
+        obj.handle_write_event()
+    except BaseException as error:
+        _raised(obj, error)
 
 
 def _exception(obj: Any) -> None:
-    _tell(obj, obj.handle_expt_event)
-
-
-def _tell(obj: Any, event: Callable[[], object]) -> None:
     try:
-        event()
-    except _reraised_exceptions:
-        raise
-    except _TLS_WAITS:
-        pass
-    except BaseException:
+        obj.handle_expt_event()
+    except BaseException as error:
+        _raised(obj, error)
+
+
+def _raised(obj: Any, error: BaseException) -> None:
+    if isinstance(error, _reraised_exceptions):
+        raise error
+    if not isinstance(error, _TLS_WAITS):
         obj.handle_error()
 
 
@@ -141,29 +147,24 @@ def readwrite(obj: Any, flags: int) -> None:
     :param flags: of ``select.poll``. A hang-up or an error is told as
         ``handle_close()``, after the others and unless one of them closed it.
     """
-    events = (
-        (select.POLLIN, "handle_read_event"),
-        (select.POLLOUT, "handle_write_event"),
-        (select.POLLPRI, "handle_expt_event"),
-        (select.POLLHUP | select.POLLERR | select.POLLNVAL, "handle_close"),
-    )
     closes = _closes(obj)
     try:
-        for flag, event in events:
-            if flags & flag and _closes(obj) == closes:
-                getattr(obj, event)()
-    except _reraised_exceptions:
-        raise
-    except _TLS_WAITS:
-        pass
+        if flags & select.POLLIN:
+            obj.handle_read_event()
+        if flags & select.POLLOUT and _closes(obj) == closes:
+            obj.handle_write_event()
+        if flags & select.POLLPRI and _closes(obj) == closes:
+            obj.handle_expt_event()
+        hung_up = flags & (select.POLLHUP | select.POLLERR | select.POLLNVAL)
+        if hung_up and _closes(obj) == closes:
+            obj.handle_close()
     except OSError as error:
-        if error.errno in _DISCONNECTED:
-            if _closes(obj) == closes:
-                obj.handle_close()
-        else:
-            obj.handle_error()
-    except BaseException:
-        obj.handle_error()
+        if error.errno not in _DISCONNECTED:
+            _raised(obj, error)
+        elif _closes(obj) == closes:
+            obj.handle_close()
+    except BaseException as error:
+        _raised(obj, error)
 
 
 def _closes(obj: Any) -> int:
@@ -174,10 +175,15 @@ def _closes(obj: Any) -> int:
 
 def _serve_as_select(channels: ChannelSet, ready: Round) -> None:
     # All that can be read, then all that can be written, as select.select() lists them.
-    channels.hand_out(ready, readiness.IN, lambda channel, flags: read(channel))
-    channels.hand_out(ready, readiness.OUT, lambda channel, flags: write(channel))
-    channels.hand_out(ready, readiness.PRI, lambda channel, flags: _exception(channel))
-    channels.hand_out(ready, readiness.NVAL, lambda channel, flags: readwrite(channel, flags))
+    kinds = ready.kinds
+    if kinds & readiness.IN:
+        channels.hand_out(ready, readiness.IN, lambda channel, flags: read(channel))
+    if kinds & readiness.OUT:
+        channels.hand_out(ready, readiness.OUT, lambda channel, flags: write(channel))
+    if kinds & readiness.PRI:
+        channels.hand_out(ready, readiness.PRI, lambda channel, flags: _exception(channel))
+    if kinds & readiness.NVAL:
+        channels.hand_out(ready, readiness.NVAL, readwrite)
 
 
 def _serve_as_poll(channels: ChannelSet, ready: Round) -> None:
@@ -263,6 +269,28 @@ def loop(
 # -- Channels ---------------------------------------------------------------------
 
 
+class _Fallback:
+    """An attribute that a channel has if no class that is mixed in has one of that name.
+
+    What ``__getattr__`` is made for; but CPython 3.11 and older are slow with every attribute
+    of an object that has it.
+
+    :param find: passed the channel and the name; raises AttributeError if there is none.
+    """
+
+    def __init__(self, name: str, find: Callable[[Any, str], Any]) -> None:
+        self._name = name
+        self._find = find
+
+    def __get__(self, channel: Any, kind: type) -> Any:
+        try:
+            return getattr(super(dispatcher, kind if channel is None else channel), self._name)
+        except AttributeError:
+            if channel is None:
+                raise
+        return self._find(channel, self._name)
+
+
 class dispatcher:
     """A thin wrapper of a socket, which a loop tells of events.
 
@@ -331,18 +359,6 @@ class dispatcher:
             except (TypeError, ValueError):
                 words.append(repr(self.addr))
         return f"<{' '.join(words)} at {id(self):#x}>"
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name):
-            # Methods of the socket, as in Python 2 and early 3.
-            sock = self.__dict__.get("socket")
-            if sock is not None and not name.startswith("_"):
-                method = getattr(sock, name, None)
-                if callable(method):
-                    return method
-            message = f"{type(self).__name__!r} object has no attribute {name!r}"
-            raise AttributeError(message, name=name, obj=self)
 
     @property
     def _txa_sock(self) -> Any:
@@ -448,7 +464,7 @@ class dispatcher:
             if there are no descriptors left: then the listener pauses.
         """
         try:
-            sock, addr = self._txa_sock.accept()
+            sock, addr = self.socket.accept()  # type: ignore[union-attr]
         except TypeError:
             return None
         except OSError as error:
@@ -469,7 +485,7 @@ class dispatcher:
             ``handle_close()`` is told then.
         """
         try:
-            sent: int = self._txa_sock.send(data)
+            sent: int = self.socket.send(data)  # type: ignore[union-attr]
         except _TLS_WAITS:
             return 0
         except OSError as error:
@@ -489,7 +505,7 @@ class dispatcher:
         :raise BlockingIOError: if nothing is there.
         """
         try:
-            data: bytes = self._txa_sock.recv(buffer_size)
+            data: bytes = self.socket.recv(buffer_size)  # type: ignore[union-attr]
         except OSError as error:
             if error.errno not in _DISCONNECTED:
                 raise
@@ -536,11 +552,7 @@ class dispatcher:
         """There is something to read, or to accept, or a connection was made."""
         if self.accepting:
             self.handle_accept()
-            return
-        closes = self._txa_closes
-        if not self.connected and self.connecting:
-            self.handle_connect_event()
-        if self._txa_closes == closes:
+        elif self.connected or not self.connecting or self._txa_connects():
             self.handle_read()
 
     def handle_connect_event(self) -> None:
@@ -562,11 +574,14 @@ class dispatcher:
         """There is room for output, or a connection was made."""
         if self.accepting:
             return
-        closes = self._txa_closes
-        if not self.connected and self.connecting:
-            self.handle_connect_event()
-        if self._txa_closes == closes:
+        if self.connected or not self.connecting or self._txa_connects():
             self.handle_write()
+
+    def _txa_connects(self) -> bool:
+        # Whether it is still open after what it made of its connection.
+        closes = self._txa_closes
+        self.handle_connect_event()
+        return self._txa_closes == closes
 
     def handle_expt_event(self) -> None:
         """There is an error, or urgent data."""
@@ -630,6 +645,25 @@ class dispatcher:
         """The connection has ended or is broken. Closes the channel."""
         self.log_info("unhandled close event", "warning")
         self.close()
+
+
+def _of_socket(channel: Any, name: str) -> Any:
+    # Methods of the socket, as in Python 2 and early 3.
+    method = getattr(getattr(channel, "socket", None), name, None)
+    if callable(method):
+        return method
+    message = f"{type(channel).__name__!r} object has no attribute {name!r}"
+    raise AttributeError(message, name=name, obj=channel)
+
+
+def _forward_methods(kind: Any) -> None:
+    for name in dir(kind):
+        if name[0] != "_" and name not in vars(dispatcher) and callable(getattr(kind, name)):
+            setattr(dispatcher, name, _Fallback(name, _of_socket))
+
+
+for __kind in (Socket, *_TLS_SOCKETS):
+    _forward_methods(__kind)
 
 
 class dispatcher_with_send(dispatcher):

@@ -71,6 +71,21 @@ class Output:
     :ivar queue: what waits to be sent; see :class:`~txasynchat.core.outbox.Outbox`.
     """
 
+    __slots__ = (
+        "_awaited",
+        "_drained",
+        "_full",
+        "_lost",
+        "_outbox",
+        "_owner",
+        "_sends_at_once",
+        "_small",
+        "_transport",
+        "_writing",
+        "corked",
+        "queue",
+    )
+
     _log = Logger()
 
     def __init__(self, owner: Owner) -> None:
@@ -80,10 +95,11 @@ class Output:
         self.queue = self._outbox.queue
         self._transport: Any = None
         self._sends_at_once = False
+        self._small = 0  # fewer bytes than these wait while corked
         self._full = False
         self._writing = False
         self._awaited: Deferred[Any] | None = None
-        self._drained: list[Deferred[None]] = []
+        self._drained: tuple[Deferred[None], ...] = ()
         self._lost = False
 
     @property
@@ -101,12 +117,10 @@ class Output:
 
     def push(self, item: bytes | MoreProducer | None) -> None:
         """Queue bytes, a producer, or (None) the end; write what the transport takes."""
-        self._outbox.append(item)
-        if (
-            not self.corked
-            or self._outbox.size >= self._owner.ac_out_buffer_size
-            or self.is_over_limit
-        ):
+        outbox = self._outbox
+        outbox.append(item)
+        few = outbox.size < self._small and len(self.queue) <= _MOST_QUEUED_ITEMS
+        if not (few and self.corked):
             self.write()
 
     def send(self) -> None:
@@ -125,7 +139,9 @@ class Output:
         self._transport = transport
         self._sends_at_once = isinstance(transport, FileDescriptor)
         transport.registerProducer(self, True)
-        self.write()
+        self._most()
+        if self.queue:
+            self.write()
 
     def detach(self) -> None:
         """Write no more; drop what is queued. To be called before the transport is closed.
@@ -137,7 +153,8 @@ class Output:
         self._full = False
         if transport is not None:
             transport.unregisterProducer()
-        self._abandon()
+        if self.queue or self._drained:
+            self._abandon()
 
     def discard(self) -> None:
         """Drop what is queued."""
@@ -145,6 +162,8 @@ class Output:
         self.write()
 
     def _drop(self) -> None:
+        if not self.queue:
+            return  # an awaited producer is in it
         awaited, self._awaited = self._awaited, None
         drops: list[Callable[[], object]] = [] if awaited is None else [awaited.cancel]
         drops += [partial(stop_producer, producer) for producer in self._outbox.clear()]
@@ -163,15 +182,18 @@ class Output:
             return fail(_lost())
         if self._is_drained():
             return succeed(None)
-        waiting: Deferred[None] = Deferred(self._drained.remove)
-        self._drained.append(waiting)
+        waiting: Deferred[None] = Deferred(self._wait_no_more)
+        self._drained += (waiting,)
         return waiting
+
+    def _wait_no_more(self, cancelled: Deferred[None]) -> None:
+        self._drained = tuple(each for each in self._drained if each is not cancelled)
 
     def _abandon(self) -> None:
         # Drops what is queued because the connection ends.
-        self._lost = self._lost or self.size > 0 or any(self._outbox.queue)
+        self._lost = self._lost or any(item is not None for item in self.queue)
         self._drop()
-        waiting, self._drained = self._drained, []
+        waiting, self._drained = self._drained, ()
         for each in waiting:
             each.errback(_lost())
 
@@ -196,31 +218,40 @@ class Output:
         if failure is not None:
             self._fail(failure)
             return
-        self._owner.output_moved(progress)
+        if not (self.queue and self._outbox.ended):
+            self._owner.output_moved(progress)
         if self._drained and self._is_drained():
-            waiting, self._drained = self._drained, []
+            waiting, self._drained = self._drained, ()
             for each in waiting:
                 each.callback(None)
-        if self._outbox.ended and self._transport is not None:
+        if self.queue and self._outbox.ended and self._transport is not None:
             self._owner.output_ended()
 
     def _write_on(self) -> bool:
-        owner, progress = self._owner, False
-        while not self._full and self._awaited is None and self._transport is not None:
-            data = self._outbox.take(owner.ac_out_buffer_size, owner.text_encoding)
-            awaited = self._outbox.awaited
-            if self._transport is None:  # a producer that was asked has closed it
-                self._cancel_orphan()
+        owner, outbox, progress = self._owner, self._outbox, False
+        most = self._most()
+        while self.queue and not self._full and self._awaited is None:
+            encoding = owner.text_encoding if outbox.producers else None
+            data = outbox.take(most, encoding)
+            transport, awaited = self._transport, outbox.awaited
+            if transport is None:  # a producer that was asked has closed it
                 break
             if data:
-                self._transport.write(data)
+                transport.write(data)
                 progress = True
             if awaited is not None:
                 self._wait_for(awaited)
-            elif not data:
-                self._cancel_orphan()
+            elif not data or outbox.ended:
                 break
+        if outbox.orphan is not None:
+            self._cancel_orphan()
         return progress
+
+    def _most(self) -> int:
+        # How much to write at once. The owner's limits may have changed.
+        most, limit = self._owner.ac_out_buffer_size, self._owner.max_queued_output
+        self._small = most if limit is None else min(most, limit)
+        return most
 
     def _wait_for(self, awaitable: Awaitable[Any]) -> None:
         awaited = self._awaited = as_deferred(awaitable)
@@ -274,7 +305,7 @@ class Output:
         """The transport is gone. It calls its protocol's connectionLost() as well."""
 
     def _tell_source(self, tell: Callable[[ProducerDrain], None]) -> bool:
-        queue = self._outbox.queue
+        queue = self.queue
         if queue and isinstance(queue[0], ProducerDrain):
             try:
                 tell(queue[0])

@@ -147,15 +147,16 @@ class AsyncChat(Protocol, TimeoutMixin):
     _framer: Framer
     _life: Lifecycle
     _output: Output
-    _registered: list[ProducerDrain]
-    _paused: set[PauseReason]
+    _paused: frozenset[PauseReason]
     _shaking_hands: bool
-    _asking: bool
     _peer_finished: bool
-    _lingers: bool  # the peer may still be sending
-    _blame: tuple[CloseReason, str]
-    _close_call: Any
-    _closed: list[Deferred[CloseReason]]
+    # What few connections ever change is not in each of them.
+    _registered: tuple[ProducerDrain, ...] = ()
+    _asking = False
+    _lingers = False  # the peer may still be sending
+    _blame: tuple[CloseReason, str] = (CloseReason.HANDLER, "")
+    _close_call: Any = None
+    _closed: tuple[Deferred[CloseReason], ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -184,15 +185,9 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._framer = Framer()
         self._life = Lifecycle()
         self._output = Output(self)
-        self._registered = []
-        self._paused = set()
+        self._paused = frozenset()
         self._shaking_hands = False
-        self._asking = False
         self._peer_finished = False
-        self._lingers = False
-        self._blame = (CloseReason.HANDLER, "")
-        self._close_call = None
-        self._closed = []
         return self
 
     # -- For subclasses to override --------------------------------------------------
@@ -391,7 +386,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         and the output not yet given to the transport."""
         self._framer.discard()
         self.incoming.clear()
-        self._registered.clear()
+        self._registered = ()
         self._output.discard()
         if self._life.state is State.FLUSHING:
             self._output.push(None)
@@ -449,9 +444,12 @@ class AsyncChat(Protocol, TimeoutMixin):
         if self._life.state is State.CLOSED:
             assert self._life.reason is not None
             return succeed(self._life.reason)
-        waiting: Deferred[CloseReason] = Deferred(self._closed.remove)
-        self._closed.append(waiting)
+        waiting: Deferred[CloseReason] = Deferred(self._wait_no_more)
+        self._closed += (waiting,)
         return waiting
+
+    def _wait_no_more(self, cancelled: Deferred[CloseReason]) -> None:
+        self._closed = tuple(each for each in self._closed if each is not cancelled)
 
     @property
     def _name(self) -> str:
@@ -481,7 +479,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     def _pause(self, reason: PauseReason) -> None:
         if reason in self._paused or self._life.state not in (State.NEW, State.OPEN):
             return
-        self._paused.add(reason)
+        self._paused |= {reason}
         self._framer.stop()
         if len(self._paused) == 1:
             self._pause_transport()
@@ -494,7 +492,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     def _resume(self, reason: PauseReason) -> None:
         if reason not in self._paused:
             return
-        self._paused.remove(reason)
+        self._paused -= {reason}
         if self._paused:
             return
         self._framer.go()
@@ -521,13 +519,15 @@ class AsyncChat(Protocol, TimeoutMixin):
         drain = ProducerDrain()
         drain.registerProducer(producer, streaming)
         self._accept(drain)
-        self._registered.append(drain)
+        self._registered += (drain,)
         self._output.push(drain)
 
     def unregisterProducer(self) -> None:
         """The registered producer whose turn it is has no more. ``IConsumer``."""
         if self._registered:
-            self._registered.pop(0).unregisterProducer()
+            first, *others = self._registered
+            self._registered = tuple(others)
+            first.unregisterProducer()
 
     def write(self, data: bytes) -> None:
         """Take data from the registered producer whose turn it is. ``IConsumer``.
@@ -553,7 +553,8 @@ class AsyncChat(Protocol, TimeoutMixin):
             abort(transport)  # closed before it was connected
             return
         self._shaking_hands = INegotiated.providedBy(transport)
-        self._touch()
+        if self.idle_timeout is not None:
+            self._touch()
         self._output.attach(transport)
         if self.is_open:
             self._pause_transport()
@@ -609,7 +610,7 @@ class AsyncChat(Protocol, TimeoutMixin):
                 output.write()
                 if received:
                     output.send()
-        if getattr(self.transport, "disconnecting", False):
+        if self._life.reason is None and getattr(self.transport, "disconnecting", False):
             self.close()  # the handler closed the transport: over TLS that takes both
         if self._peer_finished:
             self._close_if_all_done()
@@ -641,7 +642,8 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: :meth:`handle_close`, once. The transport calls this."""
-        if not self._life.on(Event.LOST, CloseReason.PEER, reason.getErrorMessage()):
+        detail = reason.getErrorMessage() if self._life.reason is None else ""
+        if not self._decide(Event.LOST, CloseReason.PEER, detail):
             return
         self.connected = 0
         self._release()
@@ -662,9 +664,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     def _deliver_soon(self) -> None:
         # A terminator, or input, that came from outside of a callback: what waits
         # for it must not wait for the peer as well.
-        if self._output.corked or self._paused or not self.is_open:
-            return
-        if self._framer.pending:
+        if not self._output.corked and self._framer.pending and not self._paused and self.is_open:
             self.callLater(0, self._deliver)  # type: ignore[no-untyped-call]
 
     def _ask_terminator(self) -> Terminator:
@@ -714,9 +714,10 @@ class AsyncChat(Protocol, TimeoutMixin):
         """The queue has changed; with `progress` the transport took something of it."""
         if progress and self.idle_timeout is not None:
             self._touch()
-        if self._life.state is State.FLUSHING and (progress or self._close_call is None):
-            self._set_close_timer(self.close_timeout)
-        if self._output.is_over_limit:
+        if self._life.reason is not None:
+            if self._life.state is State.FLUSHING and (progress or self._close_call is None):
+                self._set_close_timer(self.close_timeout)
+        elif self._output.queue and self._output.is_over_limit:
             self._pause(PauseReason.OUTPUT_FULL)
         elif self._paused:
             self._resume(PauseReason.OUTPUT_FULL)
@@ -727,7 +728,7 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def output_failed(self, failure: Failure) -> None:
         """A producer broke; it and what was queued behind it was dropped."""
-        self._registered.clear()
+        self._registered = ()
         words = _in_words(failure.value)
         if self._life.state is State.FLUSHING:
             self._life.on(Event.FAIL, CloseReason.ERROR, words)
@@ -735,8 +736,7 @@ class AsyncChat(Protocol, TimeoutMixin):
             failure.raiseException()
         except BaseException:
             self._call_handle_error()
-        if self._life.on(Event.FAIL, CloseReason.ERROR, words):
-            self._stop_input()
+        if self._decide(Event.FAIL, CloseReason.ERROR, words):
             self._output.push(None)
 
     # -- The end ---------------------------------------------------------------------------------
@@ -799,12 +799,20 @@ class AsyncChat(Protocol, TimeoutMixin):
                 self.close_when_done()
 
     def _finish(self, reason: CloseReason, detail: str) -> None:
-        if self._life.on(Event.FINISH, reason, detail):
-            self._stop_input()
+        if self._decide(Event.FINISH, reason, detail):
             self._output.push(None)
 
+    def _decide(self, event: Event, reason: CloseReason, detail: str) -> bool:
+        # The connection ends, or gets on with it. The first such event stops the input.
+        is_first = self._life.reason is None
+        if not self._life.on(event, reason, detail):
+            return False
+        if is_first:
+            self._stop_input()
+        return True
+
     def _close(self, reason: CloseReason, detail: str) -> None:
-        if not self._life.on(Event.CLOSE, reason, detail):
+        if not self._decide(Event.CLOSE, reason, detail):
             return
         self._release()
         if self.transport is None:
@@ -820,7 +828,7 @@ class AsyncChat(Protocol, TimeoutMixin):
             self._transport.loseConnection()
 
     def _abort(self, reason: CloseReason, detail: str) -> None:
-        self._life.on(Event.CLOSE, reason, detail)
+        self._decide(Event.CLOSE, reason, detail)
         self._release()
         if self.transport is not None:
             abort(self.transport)
@@ -828,8 +836,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     def _release(self) -> None:
         # The one place where a connection lets go of what it holds, before the
         # transport is closed.
-        self._stop_input()
-        self._registered.clear()
+        self._registered = ()
         self._output.detach()
 
     def _stop_input(self) -> None:
@@ -837,9 +844,10 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._lingers = self._lingers or bool(self._paused or self._framer.pending)
         self._framer.stop()
         self._framer.discard()
-        self.setTimeout(None)  # type: ignore[no-untyped-call]
+        if self.timeOut is not None:
+            self.setTimeout(None)  # type: ignore[no-untyped-call]
         if self._paused:
-            self._paused.clear()
+            self._paused = frozenset()
             if self._life.state is not State.CLOSED and self.transport is not None:
                 # What still comes is read and dropped, so that the peer's end is
                 # seen; TLS needs to read to close.
@@ -848,7 +856,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     def _gone(self) -> None:
         reason = self._life.reason
         assert reason is not None
-        waiting, self._closed = self._closed, []
+        waiting, self._closed = self._closed, ()
         for each in waiting:
             each.callback(reason)
 

@@ -1082,6 +1082,25 @@ def test_difference_22_methods_of_the_socket_can_be_called_on_the_dispatcher(
         _ = channel.family
 
 
+def test_difference_22_what_is_mixed_in_has_precedence(ours: Stage) -> None:
+    class Mixin:
+        def shutdown(self) -> str:
+            return "mine"
+
+        def write(self) -> str:
+            return "mine too"
+
+    class Mixed(ours.asynchat.async_chat, Mixin):  # type: ignore[misc,name-defined]
+        pass
+
+    mixed: Any = Mixed
+    assert (mixed().shutdown(), mixed().write()) == ("mine", "mine too")
+    assert mixed.shutdown is Mixin.shutdown
+    with pytest.raises(AttributeError, match="'Mixed' object has no attribute 'getpeername'"):
+        _ = mixed().getpeername  # it has no socket
+    assert not hasattr(mixed, "getpeername")
+
+
 def test_before_22_methods_of_the_socket_were_not_there(removed: Stage) -> None:
     channel, _ = removed.dispatcher()
     with pytest.raises(AttributeError):

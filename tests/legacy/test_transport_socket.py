@@ -360,6 +360,44 @@ def test_send_takes_64_kib_at_the_most() -> None:
     assert len(wire.value()) == KIB_64
 
 
+async def test_answers_to_what_came_at_once_are_one_write(channels: Channels) -> None:
+    class Echo(Chat):
+        def collect_incoming_data(self, data: bytes) -> None:
+            self._collect_incoming_data(data)
+
+        def found_terminator(self) -> None:
+            self.push(self._get_data() + b";")
+            if len(self.producer_fifo) == 0:
+                taken.append(True)
+
+    taken: list[bool] = []
+    sock, wire = opened(Recorded())
+    assert isinstance(wire, Recorded)
+    Echo(sock, channels).set_terminator(b".")
+    await turns(3)
+    sock.received(b"one.two.three.")
+    await until(wire.value)
+    assert wire.value() == b"one;two;three;"
+    assert wire.order.count("write") == 1
+    assert taken == [True] * 3
+
+
+async def test_answers_are_written_before_the_close_behind_them(channels: Channels) -> None:
+    class Quits(Chat):
+        def found_terminator(self) -> None:
+            self.push(b"bye")
+            self.close()
+
+    sock, wire = opened(Recorded())
+    assert isinstance(wire, Recorded)
+    Quits(sock, channels).set_terminator(b".")
+    await turns(3)
+    sock.received(b"quit.")
+    await until(lambda: wire.disconnecting)
+    assert wire.value() == b"bye"
+    assert wire.order[-3:] == ["write", "unregister", "lose"]
+
+
 def test_send_copies_what_its_owner_may_change() -> None:
     class Keeping(Wire):
         kept: bytes

@@ -567,7 +567,7 @@ def test_a_producer_refused_after_the_close_is_not_registered() -> None:
     chat.registerProducer(producer, True)
     chat.unregisterProducer()
     assert producer.told == ["pause", "stop"]
-    assert chat._registered == []
+    assert not chat._registered
 
 
 def test_an_empty_str_in_an_iterable_means_nothing() -> None:

@@ -245,12 +245,14 @@ class Framer:
 
         Bytes held back because they may begin a terminator are nothing to do.
         """
-        self._interrupt()
+        if self._walk is not None:
+            self._interrupt()
         return bool(self._due or self._data or self._late)
 
     def stop(self) -> None:
         """Make no more calls, beginning now, until :meth:`go`."""
-        self._interrupt()
+        if self._walk is not None:
+            self._interrupt()
         self.stopped = True
 
     def go(self) -> None:

@@ -35,6 +35,9 @@ class State(Enum):
     CLOSING = "closing"
     CLOSED = "closed"
 
+    # Members are their own only equals. Enum's hash is slow before Python 3.12.
+    __hash__ = object.__hash__
+
 
 class Event(Enum):
     """What moves a connection on."""
@@ -45,21 +48,30 @@ class Event(Enum):
     CLOSE = "close now"
     LOST = "the transport is gone"
 
+    __hash__ = object.__hash__
+
 
 #: What is not in this table changes nothing: a second close is no error.
-TRANSITIONS: dict[tuple[State, Event], State] = {
-    (State.NEW, Event.CONNECTED): State.OPEN,
-    (State.NEW, Event.FINISH): State.FLUSHING,
-    (State.NEW, Event.CLOSE): State.CLOSED,
-    (State.OPEN, Event.FINISH): State.FLUSHING,
-    (State.OPEN, Event.FAIL): State.FLUSHING,
-    (State.OPEN, Event.CLOSE): State.CLOSING,
-    (State.OPEN, Event.LOST): State.CLOSED,
-    (State.FLUSHING, Event.CONNECTED): State.FLUSHING,
-    (State.FLUSHING, Event.FAIL): State.FLUSHING,
-    (State.FLUSHING, Event.CLOSE): State.CLOSING,
-    (State.FLUSHING, Event.LOST): State.CLOSED,
-    (State.CLOSING, Event.LOST): State.CLOSED,
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.NEW: {
+        Event.CONNECTED: State.OPEN,
+        Event.FINISH: State.FLUSHING,
+        Event.CLOSE: State.CLOSED,
+    },
+    State.OPEN: {
+        Event.FINISH: State.FLUSHING,
+        Event.FAIL: State.FLUSHING,
+        Event.CLOSE: State.CLOSING,
+        Event.LOST: State.CLOSED,
+    },
+    State.FLUSHING: {
+        Event.CONNECTED: State.FLUSHING,
+        Event.FAIL: State.FLUSHING,
+        Event.CLOSE: State.CLOSING,
+        Event.LOST: State.CLOSED,
+    },
+    State.CLOSING: {Event.LOST: State.CLOSED},
+    State.CLOSED: {},
 }
 
 
@@ -94,7 +106,7 @@ class Lifecycle:
         :param detail: the same for people.
         :return: whether `event` changed the state.
         """
-        following = TRANSITIONS.get((self.state, event))
+        following = TRANSITIONS[self.state].get(event)
         if following is None:
             return False
         self.state = following

@@ -25,8 +25,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, MutableMapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, MutableMapping
 from errno import EPERM
 from threading import get_ident
 from time import monotonic
@@ -43,7 +42,7 @@ from txasynchat.legacy.watches import (
     Watch,
     always,
     closed,
-    closes_of,
+    is_another,
     is_closed,
     is_quiet,
     soft_flags,
@@ -108,7 +107,7 @@ class ChannelSet:
         self._servers: list[int] = []  # the threads, by number; once for each nested call
         self._waiting = False
         self._attached = False
-        self._in_hand: list[tuple[int, Watch]] = []
+        self._rounds: list[Round] = []  # those that are being handed out
         self._owner: tuple[ref[threading.Thread], float] | None = None
         self._hosted: Any = None
         self._look_again: Any = None
@@ -131,7 +130,7 @@ class ChannelSet:
         self._ghosts.clear()
         me = get_ident()
         self._servers = [thread for thread in self._servers if thread == me]
-        self._in_hand = [each for each in self._in_hand if each[0] == me]
+        self._rounds = [each for each in self._rounds if each.thread == me]
         self._waiting, self._attached = False, False
         self._hosted = self._look_again = self._host_later = None
         for watch in self._watches.values():
@@ -172,24 +171,21 @@ class ChannelSet:
     def renumber(self, watch: Watch, fd: int) -> None:
         """See :meth:`Watch.renumber`."""
         with self._books:
-            if self._holds(watch):
+            if not watch.gone and self.map.get(watch.fd) is watch.channel:
+                channel: Any = watch.channel
                 del self.map[watch.fd], self._watches[watch.fd]
-                watch.fd = watch.channel._fileno = fd
-                self.map[fd], self._watches[fd] = watch.channel, watch
+                watch.fd = channel._fileno = fd
+                self.map[fd], self._watches[fd] = channel, watch
 
     def _forget(self, watch: Watch) -> None:
         del self._watches[watch.fd]
+        watch.gone = True
         self._unregister(watch)
         for each in (self._fresh, self._loud, self._soft, self._resting):
-            each.pop(watch, None)
+            if each:
+                each.pop(watch, None)
         if getattr(watch.channel, "_txa_watch", None) is watch:
             watch.channel._txa_watch = None
-
-    def _holds(self, watch: Watch) -> bool:
-        # A number is not a channel. One that has entered again is still that channel.
-        now = self._watches.get(watch.fd)
-        channel = watch.channel
-        return now is not None and now.channel is channel and self.map.get(watch.fd) is channel
 
     def close_if_empty(self) -> None:
         """Give back what is open for the map's sake, when nobody needs it."""
@@ -219,12 +215,14 @@ class ChannelSet:
         """See :meth:`Watch.touch`."""
         if self._set is None:
             return
-        if watch.sock is not None and is_quiet(watch.channel):
-            self._ask(watch)
-            if watch in self._soft and soft_flags(watch):
-                self._stir()
-        else:
+        if watch.sock is None or not is_quiet(watch.channel):
             self._fresh[watch] = None
+            self._stir()
+            return
+        with self._books:
+            if not watch.gone:
+                self._want(watch, wanted_by(watch.channel))
+        if watch in self._soft and soft_flags(watch):
             self._stir()
 
     def noticed(self, watch: Watch) -> None:
@@ -262,40 +260,39 @@ class ChannelSet:
         # Before each wait: what every channel waits for.
         if self._resting:
             self._end_rests()
-        if (
-            len(self.map) <= _SMALL
-            or len(self.map) != len(self._watches)
-            or (self._unswept and monotonic() >= self._next_sweep)
-        ):
-            self._sweep()
-            return
-        fresh, self._fresh = self._fresh, {}
-        for watch in {**fresh, **self._loud}:
-            if self._watches.get(watch.fd) is watch:
-                self._ask_in_turn(watch)
+        number = len(self.map)
+        if number <= _SMALL:
+            self._next_sweep = 0.0  # it may grow
+            self._ask(self._all())
+        elif number != len(self._watches) or (self._unswept and monotonic() >= self._next_sweep):
+            started = monotonic()
+            self._ask(self._all())
+            for watch in list(self._watches.values()):
+                self._sort_by_noise(watch)
+            ended = monotonic()
+            self._next_sweep = ended + _RARELY * (ended - started)
+        else:
+            due = dict(self._fresh)
+            for watch in due:
+                self._fresh.pop(watch, None)  # first, then ask: another thread may add it again
+            due.update(self._loud)
+            self._ask(watch for watch in due if not watch.gone)
 
-    def _sweep(self) -> None:
-        started = monotonic()
+    def _all(self) -> list[Watch]:
+        # All that are in the map at this moment, in its order.
         self._unswept = False
         self._fresh.clear()
+        watches = self._watches
+        found = []
         for fd, channel in list(self.map.items()):
-            watch = self._watches.get(fd)
+            watch = watches.get(fd)
             if watch is None or watch.channel is not channel:
                 watch = self.join(fd, channel)
-            self._ask_in_turn(watch)
-        for watch in [each for each in list(self._watches.values()) if each.fd not in self.map]:
-            self.leave(watch)
-        ended = monotonic()
-        self._next_sweep = ended + _RARELY * (ended - started)
-
-    def _ask_in_turn(self, watch: Watch) -> None:
-        try:
-            self._ask(watch)
-        except BaseException:
-            # Out of a loop it comes; the reactor has others to serve.
-            if self._hosted is None:
-                raise
-            self._blame(watch)
+            found.append(watch)
+        if len(watches) != len(found):
+            for watch in [each for each in list(watches.values()) if each.fd not in self.map]:
+                self.leave(watch)
+        return found
 
     def _blame(self, watch: Watch) -> None:
         self._log.failure(
@@ -304,39 +301,55 @@ class ChannelSet:
         )
         self.rest(watch, _REST_AFTER_ERROR)
 
-    def _ask(self, watch: Watch) -> None:
-        channel = watch.channel
-        if is_quiet(channel):
-            self._loud.pop(watch, None)
-            # Asked and noted in one: another thread may be about to touch it.
-            with self._books:
-                self._note(watch, wanted_by(channel))
-        else:
-            self._loud[watch] = None
-            self._note(watch, wanted_by(channel))
+    def _ask(self, watches: Iterable[Watch]) -> None:
+        for watch in watches:
+            channel = watch.channel
+            try:
+                wanted = wanted_by(channel)
+                try:
+                    # All that is to do for most channels, most of the time.
+                    sock = channel.socket
+                    if wanted == watch.wanted and sock is watch.sock and sock.fileno() != -1:
+                        continue
+                except Exception:
+                    pass  # no dispatcher: it is looked at more closely
+                self._note(watch, wanted)
+            except BaseException:
+                # Out of a loop it comes; the reactor has others to serve.
+                if self._hosted is None:
+                    raise
+                self._blame(watch)
 
     def _note(self, watch: Watch, wanted: int) -> None:
-        sock = getattr(watch.channel, "socket", None)
-        if self._is_another(watch, sock) or wanted != watch.wanted:
-            self._want(watch, wanted, sock)
-
-    def _is_another(self, watch: Watch, sock: Any) -> bool:
-        # What has no socket may have opened its descriptor again: nobody could tell.
-        return sock is None or sock is not watch.sock or is_closed(sock)
-
-    def _want(self, watch: Watch, wanted: int, sock: Any) -> None:
         with self._books:
-            if self._watches.get(watch.fd) is not watch:
-                return
-            watch.muted = watch.muted and watch.wanted == wanted and watch.sock is sock
-            watch.wanted = wanted
-            if self._is_another(watch, sock):
-                watch.sock = sock
-                watch.registered = 0
-                watch.soft = soft_readiness(watch, sock)
-            if watch.soft is not None:
-                self._soft[watch] = None
-            self._register(watch)
+            if self._sort_by_noise(watch) and watch.sock is not None:
+                # Asked and noted in one: another thread may have touched it just before.
+                wanted = wanted_by(watch.channel)
+            if not watch.gone:
+                self._want(watch, wanted)
+
+    def _sort_by_noise(self, watch: Watch) -> bool:
+        # Whether its answers change only when it is touched; others are asked in each round.
+        # Looked at when an answer has changed, and whenever all are asked in a larger map: a
+        # predicate set on an object later on counts from then.
+        quiet = is_quiet(watch.channel)
+        if quiet:
+            self._loud.pop(watch, None)
+        else:
+            self._loud[watch] = None
+        return quiet
+
+    def _want(self, watch: Watch, wanted: int) -> None:
+        sock = getattr(watch.channel, "socket", None)
+        watch.muted = watch.muted and watch.wanted == wanted and watch.sock is sock
+        watch.wanted = wanted
+        if sock is None or sock is not watch.sock or is_closed(sock):
+            watch.sock = sock
+            watch.registered = 0
+            watch.soft = soft_readiness(watch, sock)
+        if watch.soft is not None:
+            self._soft[watch] = None
+        self._register(watch)
 
     def _register(self, watch: Watch) -> None:
         # Brings the set in line with the watch.
@@ -352,7 +365,7 @@ class ChannelSet:
         if watch.fd in self._ghosts:
             self._stale = True
         try:
-            self._set.watch(watch.fd, mask)
+            self._set.watch(watch.fd, mask, again=bool(watch.registered))
         except OSError as error:
             # A regular file is ready at any time; what else is refused can't be waited for.
             watch.soft = always if error.errno == EPERM else closed
@@ -375,7 +388,7 @@ class ChannelSet:
         for watch in [each for each in list(self._resting) if each.rests_until <= now]:
             with self._books:
                 self._resting.pop(watch, None)
-                if self._watches.get(watch.fd) is watch:
+                if not watch.gone:
                     self._register(watch)
 
     # -- Serving --------------------------------------------------------------------
@@ -420,11 +433,12 @@ class ChannelSet:
         self, session: Session, timeout: float | None, dispatch: Dispatch, as_select: bool
     ) -> None:
         """A round of :meth:`serve`, between :meth:`begin` and :meth:`end`."""
-        deadline = None if timeout is None else monotonic() + timeout
-        self._give_up_what_is_in_hand()
+        deadline = monotonic() + (_LONGEST_WAIT if timeout is None else timeout)
+        if self._rounds:
+            self._give_up_what_is_in_hand()
         self._unswept = True  # who knows what was done since the last round
         leader = self._leader
-        if not self._lead(leader, session, deadline):
+        if not leader.acquire(blocking=False) and not self._lead(leader, session, deadline):
             return
         try:
             found = self._wait(session, deadline, as_select)
@@ -434,40 +448,38 @@ class ChannelSet:
         if found.ready:
             self._dispatch(dispatch, found)
 
-    def _lead(self, leader: Any, session: Session, deadline: float | None) -> bool:
-        # Another thread may be waiting. It must not keep the reactor from its turns.
+    def _lead(self, leader: Any, session: Session, deadline: float) -> bool:
+        # Another thread is waiting. It must not keep the reactor from its turns.
         while True:
-            left = _LONGEST_WAIT if deadline is None else max(deadline - monotonic(), 0)
+            left = min(max(deadline - monotonic(), 0), _LONGEST_WAIT)
             if leader.acquire(timeout=session.patience(left)):
                 return True
-            if deadline is not None and monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return False
             session.breathe()
 
-    def _wait(self, session: Session, deadline: float | None, as_select: bool) -> Round:
+    def _wait(self, session: Session, deadline: float, as_select: bool) -> Round:
         while True:
             self._waiting = True
             try:
                 tick = self._begin_wait()
                 self._sync()
                 if not self.map:
-                    return Round([], tick)
-                ready_set = self._open(session)
-                left = _LONGEST_WAIT if deadline is None else max(deadline - monotonic(), 0)
-                longest = self._longest_wait(left)
-                started = monotonic()
-                events = session.wait(ready_set, longest)
+                    return Round([], 0, tick)
+                ready_set = self._set
+                if ready_set is None or self._stale:
+                    ready_set = self._open(session)
+                events = session.wait(ready_set, self._longest_wait(deadline - monotonic()))
             finally:
                 self._waiting = False
             if ready_set is not self._set:
                 continue  # a signal handler has forked, and this is the child
-            if monotonic() - started < longest:
-                self._unswept = True  # the reactor had something to do, who knows what
-            found = Round(self._take(events, as_select), tick)
+            found = self._take(events, as_select, tick)
             if found.ready or not self.map:
                 return found
-            if deadline is not None and monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return found
+            self._unswept = True  # the reactor had something to do, who knows what
 
     def _open(self, session: Session | None = None) -> ReadySet:
         with self._books:
@@ -483,74 +495,81 @@ class ChannelSet:
             return self._set
 
     def _longest_wait(self, left: float) -> float:
-        if any(self._is_free(watch) for watch in list(self._soft)):
+        if self._soft and any(self._is_free(watch) for watch in list(self._soft)):
             return 0
-        limits = [left, _LONGEST_WAIT]
         if self._resting:
-            limits.append(min(each.rests_until for each in self._resting) - monotonic())
+            left = min(left, *(each.rests_until - monotonic() for each in self._resting))
         if self._unswept and len(self.map) > _SMALL:
-            limits.append(self._next_sweep - monotonic())
-        return max(min(limits), 0)
+            left = min(left, self._next_sweep - monotonic())
+        return 0 if left < 0 else left if left < _LONGEST_WAIT else _LONGEST_WAIT
 
     def _is_free(self, watch: Watch) -> bool:
         return not (watch.parked or watch.muted or watch in self._resting)
 
     def _begin_wait(self) -> int:
-        me = get_ident()
-        with self._books:
-            self._tick += 1
-            for thread, watch in self._in_hand:
-                if thread != me:
+        # Only the leader counts. It counts before it looks what is in hand: see hand_out().
+        tick = self._tick = self._tick + 1
+        if self._rounds:
+            me = get_ident()
+            for each in list(self._rounds):
+                watch = each.in_hand
+                if watch is not None and each.thread != me:
                     self._park(watch)
-            return self._tick
+        return tick
 
     def _park(self, watch: Watch) -> None:
         # Another thread has it in hand: it is not to be reported once more.
-        watch.parked = True
-        self._unregister(watch)
+        with self._books:
+            watch.parked = True
+            self._unregister(watch)
+            self._unpark(watch)  # it may have been let go just before
 
     def _unpark(self, watch: Watch) -> None:
-        if watch.parked and not any(held is watch for _, held in self._in_hand):
-            watch.parked = False
-            if self._watches.get(watch.fd) is watch:
-                self._register(watch)
+        with self._books:
+            if watch.parked and not any(each.in_hand is watch for each in self._rounds):
+                watch.parked = False
+                if not watch.gone:
+                    self._register(watch)
 
     def _give_up_what_is_in_hand(self) -> None:
         # A callback that waits may wait for its own channel.
-        if self._in_hand:
-            me = get_ident()
-            with self._books:
-                mine = [each for each in self._in_hand if each[0] == me]
-                self._in_hand = [each for each in self._in_hand if each[0] != me]
-                for _, watch in mine:
+        me = get_ident()
+        for each in list(self._rounds):
+            watch = each.in_hand
+            if watch is not None and each.thread == me:
+                each.in_hand = None
+                if watch.parked:
                     self._unpark(watch)
 
-    def _take(self, events: list[tuple[int, int]], as_select: bool) -> list[tuple[Watch, int]]:
-        flags_of: dict[Watch, int] = {}
+    def _take(
+        self, events: list[tuple[int, int]], as_select: bool, tick: int, hosted: bool = False
+    ) -> Round:
+        if self._soft:
+            events = self._with_soft(events)
+        watches, map = self._watches, self.map
+        ready: list[tuple[int, Watch, int]] = []
+        kinds = 0
         for fd, flags in events:
-            watch = self._watches.get(fd)
-            if watch is None or not watch.registered:
+            watch = watches.get(fd)
+            if watch is None or not (watch.registered or watch.soft):
                 self._drop(fd)
-            else:
-                flags_of[watch] = flags
-        for watch in list(self._soft):
-            self._take_soft(watch, flags_of)
-        ready: list[tuple[Watch, int]] = []
-        for watch, flags in flags_of.items():
-            if not self._holds(watch):
+                continue
+            if map.get(fd) is not watch.channel:
                 self._fresh[watch] = None
                 self._unswept, self._next_sweep = True, 0.0
                 continue
-            told = told_by_select(flags, watch.wanted) if as_select else flags
-            if told:
-                watch.closes = closes_of(watch.channel)
-                ready.append((watch, told))
-            elif flags & ~(IN | OUT | PRI):
-                # Not if it merely wants something else by now: another thread has pushed.
-                self._mute(watch)
-        if len(ready) > 1:
-            ready.sort(key=_serial)
-        return ready
+            if not flags & ~(IN | OUT | PRI):
+                flags &= watch.wanted  # by now: another thread may have pushed
+            else:
+                if as_select:
+                    flags = told_by_select(flags, watch.wanted)
+                if not flags:
+                    self._mute(watch)
+            if flags:
+                kinds |= flags
+                ready.append((watch.serial, watch, flags))
+        ready.sort()
+        return Round(ready, kinds, tick, hosted)
 
     def _drop(self, fd: int) -> None:
         # Reported although nobody wants it: another thread has just taken it out, or it
@@ -561,12 +580,15 @@ class ChannelSet:
             if not registered and self._set is not None and not self._set.unwatch(fd):
                 self._stale = True
 
-    def _take_soft(self, watch: Watch, flags_of: dict[Watch, int]) -> None:
-        flags = soft_flags(watch)
-        if not flags:
-            self._soft.pop(watch, None)
-        elif self._is_free(watch):
-            flags_of[watch] = flags_of.get(watch, 0) | flags
+    def _with_soft(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        flags_of = dict(events)
+        for watch in list(self._soft):
+            flags = soft_flags(watch)
+            if not flags:
+                self._soft.pop(watch, None)
+            elif self._is_free(watch):
+                flags_of[watch.fd] = flags_of.get(watch.fd, 0) | flags
+        return list(flags_of.items())
 
     def _mute(self, watch: Watch) -> None:
         # It has hung up, and will say so for ever, but its channel does not read.
@@ -577,16 +599,11 @@ class ChannelSet:
 
     def _dispatch(self, dispatch: Dispatch, found: Round) -> None:
         self._unswept = True
+        self._rounds.append(found)
         try:
             dispatch(self, found)
         finally:
-            for watch, _ in found.ready:
-                if self._watches.get(watch.fd) is watch:
-                    self._fresh[watch] = None
-                    if watch.soft is closed:
-                        watch.muted = True  # told once: it would be for ever
-                    elif watch.soft is not None:
-                        self._soft[watch] = None
+            self._rounds.remove(found)
 
     def hand_out(self, found: Round, wanted: int, call: Callable[[Any, int], object]) -> None:
         """Call `call` with each ready channel that has one of the `wanted` flags, and its flags.
@@ -595,40 +612,56 @@ class ChannelSet:
         event since the wait began, from inside a callback or by another thread: they
         are found again if they are still ready.
         """
-        for watch, flags in found.ready:
-            if flags & wanted and self._claim(watch, found):
-                try:
-                    call(watch.channel, flags)
-                except BaseException:
-                    if not found.hosted:
-                        raise
-                    self._blame(watch)
-                finally:
-                    self._release(watch)
+        # No lock for each event. A thread takes a channel in hand first, then looks whether
+        # another has it, and then whether another has told it: in this order, of two that
+        # come at once, at least one sees the other, or what it has done. The same with one
+        # that begins to wait (_begin_wait).
+        map, rounds, tick = self.map, self._rounds, found.tick
+        for _, watch, flags in found.ready:
+            if not flags & wanted:
+                continue
+            channel = watch.channel
+            found.in_hand = watch
+            try:
+                if (
+                    map.get(watch.fd) is channel
+                    and (len(rounds) == 1 or not self._is_in_other_hands(watch, found))
+                    and (watch.tick < tick or watch.round == tick)
+                    and (not watch.gone or self._has_come_back(watch, found))
+                ):
+                    watch.tick, watch.round = self._tick, tick
+                    call(channel, flags)
+            except BaseException:
+                if not found.hosted:
+                    raise
+                self._blame(watch)
+            finally:
+                found.in_hand = None
+                if watch.parked:
+                    self._unpark(watch)
+                if not watch.gone:
+                    self._fresh[watch] = None
+                    if watch.soft is not None:
+                        self._soften(watch)
 
-    def _claim(self, watch: Watch, found: Round) -> bool:
-        me = get_ident()
-        with self._books:
-            if not self._holds(watch) or closes_of(watch.channel) != watch.closes:
-                return False
-            both = watch, self._watches[watch.fd]  # it may have entered again since
-            if any(each.round != found.tick and each.tick >= found.tick for each in both):
-                return False
-            for thread, held in self._in_hand:
-                if held is watch and thread != me:
-                    self._park(watch)
-                    return False
-            self._tick += 1
-            for each in both:
-                each.tick, each.round = self._tick, found.tick
-            self._in_hand.append((me, watch))
-            return True
+    def _has_come_back(self, watch: Watch, found: Round) -> bool:
+        # A channel that has left and entered again is still that channel.
+        now = self._watches.get(watch.fd)
+        if now is None or now.channel is not watch.channel or is_another(watch, now.channel):
+            return False
+        if now.tick >= found.tick and now.round != found.tick:
+            return False
+        now.tick, now.round = self._tick, found.tick
+        return True
 
-    def _release(self, watch: Watch) -> None:
-        with self._books:
-            with suppress(ValueError):  # given up, by a callback that waited itself
-                self._in_hand.remove((get_ident(), watch))
-            self._unpark(watch)
+    def _is_in_other_hands(self, watch: Watch, found: Round) -> bool:
+        return any(each.in_hand is watch for each in self._rounds if each is not found)
+
+    def _soften(self, watch: Watch) -> None:
+        if watch.soft is closed:
+            watch.muted = True  # told once: it would be for ever
+        else:
+            self._soft[watch] = None
 
     # -- Served by the reactor ------------------------------------------------------
 
@@ -698,11 +731,12 @@ class ChannelSet:
             self._waiting = False
             try:
                 tick = self._begin_wait()
-                ready = self._take([] if told else self._set.wait(0), True)
+                events = [] if told else self._set.wait(0)
+                found = self._take(events, True, tick, hosted=True)
             finally:
                 self._leader.release()
-            if ready:
-                self._dispatch(type(self)._dispatch_hosted, Round(ready, tick, hosted=True))
+            if found.ready:
+                self._dispatch(type(self)._dispatch_hosted, found)
         except Exception:
             self._log.failure("can't serve a map of asyncore channels")
         if told is None or not self.map or self._hosted is None:
@@ -739,10 +773,6 @@ class ChannelSet:
         # Other parts of the application may have touched channels behind our back.
         self._unswept = True
         self._settle_hosted()
-
-
-def _serial(ready: tuple[Watch, int]) -> int:
-    return ready[0].serial
 
 
 _sets: WeakValueDictionary[int, ChannelSet] = WeakValueDictionary()

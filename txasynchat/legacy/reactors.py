@@ -40,6 +40,9 @@ _FAIR = 0.01
 _SLICE = 0.01
 
 
+#: The module that is the reactor, once one is loaded.
+_REACTOR = "twisted.internet.reactor"
+
 _publisher: Any = globalLogPublisher
 
 
@@ -67,7 +70,8 @@ class Session:
 
         May return early without any, when the reactor had something to do.
         """
-        if not self._may_drive():
+        # A look that costs little, in each round: most programs have no reactor.
+        if _REACTOR not in sys.modules or not self._may_drive():
             return ready_set.wait(timeout)
         ready = ready_set.wait(0)
         if ready and self._driver.is_fair():
@@ -136,7 +140,7 @@ class Driver:
     @property
     def reactor(self) -> Any:
         """The reactor, if one has been loaded."""
-        reactor = sys.modules.get("twisted.internet.reactor")
+        reactor = sys.modules.get(_REACTOR)
         return None if reactor is self._untouchable else reactor
 
     def runs(self) -> bool:

@@ -38,8 +38,11 @@ class ReadySet(Protocol):
     #: The most seconds to leave the waiting to a reactor; None for any time.
     patience: float | None
 
-    def watch(self, fd: int, mask: int) -> None:
-        """Report `fd` when one of `mask` holds. From any thread; ends a wait if it does."""
+    def watch(self, fd: int, mask: int, again: bool = False) -> None:
+        """Report `fd` when one of `mask` holds. From any thread; ends a wait if it does.
+
+        :param again: whether it is known to be watched already, for something else.
+        """
 
     @property
     def attached(self) -> bool:
@@ -101,15 +104,18 @@ class EpollSet:
         self._waker: int | None = None
         self._detach: Callable[[], object] | None = None
 
-    def watch(self, fd: int, mask: int) -> None:
+    def watch(self, fd: int, mask: int, again: bool = False) -> None:
         """See :class:`ReadySet`.
 
         :raise PermissionError: for a descriptor that is always ready, a regular file.
         """
+        # What is known may be wrong: it was closed behind our back, or is open elsewhere.
         try:
-            self._epoll.modify(fd, mask)
+            (self._epoll.modify if again else self._epoll.register)(fd, mask)
         except FileNotFoundError:
             self._epoll.register(fd, mask)
+        except FileExistsError:
+            self._epoll.modify(fd, mask)
 
     @property
     def attached(self) -> bool:
@@ -136,7 +142,7 @@ class EpollSet:
         # An event descriptor that is ready for ever, watched for one event.
         if self._waker is None:
             self._waker = os.eventfd(1)
-        self.watch(self._waker, IN | select.EPOLLONESHOT)
+        self.watch(self._waker, IN | select.EPOLLONESHOT, again=True)
 
     def attach(self, reactor: IReactorFDSet, ready: Callable[[], object]) -> None:
         """See :class:`ReadySet`."""
@@ -183,7 +189,7 @@ class PollSet:
         self._ready: Callable[[], object] = lambda: None
         self._watched: dict[int, _Watched] = {}
 
-    def watch(self, fd: int, mask: int) -> None:
+    def watch(self, fd: int, mask: int, again: bool = False) -> None:
         """See :class:`ReadySet`."""
         os.fstat(fd)  # raises what registering with epoll would
         self._masks[fd] = mask

@@ -85,6 +85,8 @@ class TransportSocket(SoftSocket):
         self._lost: Failure | None = None
         self._full = False
         self._underway = 0
+        self._gathers = False
+        self._gathered: list[bytes] = []
         self._deaf = False
         self._mute = False
         self._closed = False
@@ -112,7 +114,14 @@ class TransportSocket(SoftSocket):
         if self._size >= _ENOUGH and not self._paused:
             self._paused = True
             self._transport.pauseProducing()
-        self.notice()
+        # A handler that is served at once, by the reactor, may answer many messages:
+        # one write for all.
+        self._gathers = True
+        try:
+            self.notice()
+        finally:
+            self._gathers = False
+            self._flush()
 
     def ended(self) -> None:
         """The peer will send no more."""
@@ -199,9 +208,10 @@ class TransportSocket(SoftSocket):
         self._check_can_send()
         if self._is_full():
             raise BlockingIOError(EAGAIN, strerror(EAGAIN))
-        part = bytes(memoryview(data).cast("B")[:_ENOUGH])
-        self._write(part)
-        return len(part)
+        if type(data) is not bytes or len(data) > _ENOUGH:
+            data = bytes(memoryview(data).cast("B")[:_ENOUGH])
+        self._write(data)
+        return len(data)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all, whether or not the transport has room."""
@@ -219,6 +229,11 @@ class TransportSocket(SoftSocket):
 
     def _write(self, data: bytes) -> None:
         self._underway += len(data)
+        if self._gathers and _in_its_thread():
+            self._gathered.append(data)
+            if self._underway >= _ENOUGH:
+                self._flush()
+            return
 
         def write() -> None:
             self._underway -= len(data)
@@ -227,10 +242,18 @@ class TransportSocket(SoftSocket):
 
         self._in_reactor(write)
 
+    def _flush(self) -> None:
+        if self._gathered:
+            data = b"".join(self._gathered)
+            self._gathered.clear()
+            self._underway -= len(data)
+            if self._lost is None:
+                self._transport.write(data)
+
     def _in_reactor(self, call: Callable[[], object]) -> None:
         # A transport is for one thread; a socket was for any.
-        thread: Any = threadable.ioThread
-        if thread is None or thread == get_ident():
+        if _in_its_thread():
+            self._flush()
             call()
         else:
             self._transport.reactor.callFromThread(self._and_notice, call)
@@ -342,6 +365,11 @@ class TransportSocket(SoftSocket):
                 return handle
             transport = getattr(transport, "transport", None)
         raise _error(ENOPROTOOPT)
+
+
+def _in_its_thread() -> bool:
+    thread: Any = threadable.ioThread
+    return thread is None or thread == get_ident()
 
 
 def _as_tuple(address: Any) -> Any:

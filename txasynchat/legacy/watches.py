@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from txasynchat.legacy.readiness import ERR, HUP, IN, NVAL, OUT, PRI
@@ -21,7 +22,7 @@ __all__ = (
     "Watch",
     "always",
     "closed",
-    "closes_of",
+    "is_another",
     "is_closed",
     "is_quiet",
     "quiet_predicates",
@@ -47,8 +48,8 @@ class Watch:
     __slots__ = (
         "_set",
         "channel",
-        "closes",
         "fd",
+        "gone",
         "muted",
         "parked",
         "registered",
@@ -79,8 +80,8 @@ class Watch:
         self.rests_until = 0.0
         # When it was told of an event the last time, and in which round.
         self.tick = self.round = 0
-        # How often its channel had been closed when it was last found ready.
-        self.closes = 0
+        # Whether its channel has left the map, or has another watch by now.
+        self.gone = False
 
     @property
     def waits_to_write(self) -> bool:
@@ -143,43 +144,58 @@ class SoftSocket:
 class Round:
     """The ready channels that one wait has found.
 
-    :ivar ready: each with its flags, of ``select.poll``.
+    :ivar ready: each with its serial number, and its flags, of ``select.poll``; in
+        the order in which they have entered the map.
+    :ivar kinds: all flags that one of them has.
     :ivar tick: when the wait began; no other round has the same.
     :ivar hosted: whether the reactor serves it.
+    :ivar thread: the one that hands it out.
+    :ivar in_hand: the one that is being told of an event, unless its callback waits itself.
     """
 
-    __slots__ = ("hosted", "ready", "tick")
+    __slots__ = ("hosted", "in_hand", "kinds", "ready", "thread", "tick")
 
-    def __init__(self, ready: list[tuple[Watch, int]], tick: int, hosted: bool = False) -> None:
+    def __init__(
+        self,
+        ready: list[tuple[int, Watch, int]],
+        kinds: int,
+        tick: int,
+        hosted: bool = False,
+    ) -> None:
         self.ready = ready
+        self.kinds = kinds
         self.tick = tick
         self.hosted = hosted
+        self.thread = get_ident()
+        self.in_hand: Watch | None = None
+
+
+#: Whoever waits for anything waits for urgent data too.
+_READ = IN | PRI
+_WRITE = OUT | PRI
 
 
 def wanted_by(channel: Any) -> int:
     """What a channel waits for: asks its predicates."""
-    wanted = IN if channel.readable() else 0
+    wanted = _READ if channel.readable() else 0
     # A listener is never writable, whatever it says.
     if channel.writable() and not channel.accepting:
-        wanted |= OUT
-    return wanted | PRI if wanted else 0
+        wanted |= _WRITE
+    return wanted
 
 
 def is_quiet(channel: Any) -> bool:
     """Whether a channel has the base classes' own predicates and no others."""
-    kind = type(channel)
-    own = getattr(channel, "__dict__", ())
-    return (
-        getattr(kind, "readable", None) in quiet_predicates
-        and getattr(kind, "writable", None) in quiet_predicates
-        and "readable" not in own
-        and "writable" not in own
-    )
-
-
-def closes_of(channel: Any) -> Any:
-    """How often a channel was closed; 0 for what is no dispatcher."""
-    return getattr(channel, "_txa_closes", 0)
+    # Not by its __dict__: CPython 3.11 is slower with an object once that was looked at.
+    try:
+        readable, writable = channel.readable, channel.writable
+        return (
+            readable.__func__ in quiet_predicates
+            and writable.__func__ in quiet_predicates
+            and readable.__self__ is writable.__self__ is channel
+        )
+    except AttributeError:  # no method, but a function, say
+        return False
 
 
 def is_closed(sock: Any) -> bool:
@@ -188,6 +204,13 @@ def is_closed(sock: Any) -> bool:
         return sock is not None and sock.fileno() == -1
     except Exception:
         return False
+
+
+def is_another(watch: Watch, channel: Any) -> bool:
+    """Whether a channel may wait with another descriptor than the registered one."""
+    sock = getattr(channel, "socket", None)
+    # What has no socket may have opened its descriptor again: nobody could tell.
+    return sock is None or sock is not watch.sock or is_closed(sock)
 
 
 def told_by_select(flags: int, wanted: int) -> int:
