@@ -10,7 +10,7 @@ release = version = _version("txasynchat")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "performance/results.md"]  # included by performance.md
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 

@@ -1,0 +1,1 @@
+"""txasynchat measured beside what one would take instead. ``python -m benchmarks`` runs it."""
