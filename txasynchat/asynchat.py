@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from txasynchat.legacy.transport_socket import TransportSocket
     from txasynchat.producers import ProducerDrain
 else:
 
@@ -143,6 +144,7 @@ class async_chat(asyncore.dispatcher):
     _txa_refills = False
     _txa_lock: Any = None
     _txa_sending = False
+    _txa_gatherer: TransportSocket | None = None
     _txa_awaited: Deferred[Any] | None = None
     _txa_adapted: tuple[MoreProducer, ...] = ()
     _txa_registered: tuple[ProducerDrain, ...] = ()
@@ -344,8 +346,31 @@ class async_chat(asyncore.dispatcher):
             view = memoryview(data)
             self.producer_fifo.extend(view[at : at + size] for at in range(0, len(data), size))
         else:
+            gatherer = self._txa_gatherer
+            if (
+                gatherer is not None
+                and not (self.producer_fifo or self.ac_out_buffer)
+                and self.connected
+                and gatherer is self.socket
+                and gatherer.gather(data)
+            ):
+                return
             self.producer_fifo.append(data)
         self.initiate_send()
+
+    def _txa_push_to(self, gatherer: TransportSocket | None) -> None:
+        """Have what is pushed while nothing waits gathered, until this is called with None.
+
+        Not where sending is overridden: there each push is one call.
+        """
+        if gatherer is not None:
+            try:
+                own: tuple[Any, ...] = (self.initiate_send, self.send)
+                if self._txa_refills or tuple(each.__func__ for each in own) != _sending:
+                    return
+            except AttributeError:  # a plain function, say
+                return
+        self._txa_gatherer = gatherer
 
     def push_with_producer(self, producer: Any) -> None:
         """Send what a producer gives, behind what was pushed before.
@@ -594,6 +619,7 @@ if not TYPE_CHECKING:
     classImplements(async_chat, IConsumer)
 
 _ask = async_chat._txa_ask
+_sending = async_chat.initiate_send, async_chat.send
 _get_terminator = async_chat.get_terminator
 
 quiet_predicates.update((async_chat.readable, async_chat.writable))

@@ -23,7 +23,7 @@ What is ordinary is kept short, because it is run for each chunk or each message
 a chunk without the terminator's first byte is handed over as it is (looking for
 one byte is many times faster than looking for two); a message found by the split
 costs its two callbacks and what tells :meth:`Framer._interrupt` which one is
-being made. ``tests/core/test_framing_calls.py`` counts the Python calls.
+being made. ``tests/protocol/test_calls_per_message.py`` counts the Python calls.
 """
 
 from __future__ import annotations

@@ -739,12 +739,7 @@ class ChannelSet:
                 self._dispatch(type(self)._dispatch_hosted, found)
         except Exception:
             self._log.failure("can't serve a map of asyncore channels")
-        if told is None or not self.map or self._hosted is None:
-            self._settle_hosted()
-        else:
-            # Others are asked later: one may be in the middle of its constructor.
-            self._waiting = True
-            self._stir()
+        self._settle_hosted()
 
     def _settle_hosted(self) -> None:
         # Until the reactor says something again.

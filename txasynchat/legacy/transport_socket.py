@@ -84,9 +84,11 @@ class TransportSocket(SoftSocket):
         self._at_end = False
         self._lost: Failure | None = None
         self._full = False
-        self._underway = 0
-        self._gathers = False
+        self._underway = 0  # bytes that other threads have sent, on their way to this one
+        # Where a chunk is handled, what is sent is gathered: for one write at its end.
+        self._gathers = 0  # by this thread; 0 for none
         self._gathered: list[bytes] = []
+        self._gathered_size = 0
         self._deaf = False
         self._mute = False
         self._closed = False
@@ -116,12 +118,19 @@ class TransportSocket(SoftSocket):
             self._transport.pauseProducing()
         # A handler that is served at once, by the reactor, may answer many messages:
         # one write for all.
-        self._gathers = True
+        self._gathers = get_ident()
+        channel: Any = None if self._watch is None else self._watch.channel
+        pushes_here = getattr(channel, "_txa_push_to", None)
         try:
+            if pushes_here is not None:
+                pushes_here(self)
             self.notice()
         finally:
-            self._gathers = False
-            self._flush()
+            self._gathers = 0
+            if pushes_here is not None:
+                pushes_here(None)
+            if self._gathered:
+                self._flush()
 
     def ended(self) -> None:
         """The peer will send no more."""
@@ -131,6 +140,7 @@ class TransportSocket(SoftSocket):
     def lost(self, reason: Failure) -> None:
         """The connection is gone."""
         self._lost = reason
+        self._gathers = 0
         self._at_end = True
         if self._abort_later is not None and self._abort_later.active():
             self._abort_later.cancel()
@@ -143,6 +153,7 @@ class TransportSocket(SoftSocket):
     def pauseProducing(self) -> None:
         """The transport is full. ``IPushProducer``."""
         self._full = True
+        self._gathers = 0
 
     def resumeProducing(self) -> None:
         """The transport has room. ``IPushProducer``."""
@@ -227,26 +238,39 @@ class TransportSocket(SoftSocket):
         if self._closed:
             raise _error(EBADF)
 
+    def gather(self, data: bytes) -> bool:
+        """As :meth:`send`, for what is pushed while a chunk is handled.
+
+        :return: whether `data` was taken; if not, :meth:`send` has to see to it.
+        """
+        # One call, where send() takes many: it is made for each answer. _gathers is 0
+        # wherever send() would find something wrong.
+        if self._gathers != get_ident() or len(data) > _ENOUGH:
+            return False
+        self._gathered.append(data)
+        self._gathered_size += len(data)
+        if self._gathered_size >= _ENOUGH:
+            self._flush()
+        return True
+
     def _write(self, data: bytes) -> None:
-        self._underway += len(data)
-        if self._gathers and _in_its_thread():
-            self._gathered.append(data)
-            if self._underway >= _ENOUGH:
-                self._flush()
+        if self.gather(data):
             return
+        size = len(data)
 
         def write() -> None:
-            self._underway -= len(data)
+            self._underway -= size
             if self._lost is None:
                 self._transport.write(data)
 
+        self._underway += size  # with no call in between: other threads come here too
         self._in_reactor(write)
 
     def _flush(self) -> None:
         if self._gathered:
             data = b"".join(self._gathered)
             self._gathered.clear()
-            self._underway -= len(data)
+            self._gathered_size = 0
             if self._lost is None:
                 self._transport.write(data)
 
@@ -269,6 +293,7 @@ class TransportSocket(SoftSocket):
             self._deaf = True
         if how in (socket.SHUT_WR, socket.SHUT_RDWR) and not self._mute:
             self._mute = True
+            self._gathers = 0
             self._in_reactor(self._lose_write_half)
 
     def _lose_write_half(self) -> None:
@@ -288,6 +313,7 @@ class TransportSocket(SoftSocket):
         """Close, once what was sent has gone out; a peer that does not take it is cut off."""
         if not self._closed:
             self._closed = True
+            self._gathers = 0
             self._in_reactor(self._lose)
 
     def _lose(self) -> None:
