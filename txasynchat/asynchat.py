@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Awaitable, Iterable
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IConsumer
@@ -250,6 +251,8 @@ class async_chat(asyncore.dispatcher):
 
     @ac_in_buffer.setter
     def ac_in_buffer(self, data: BytesLike | str) -> None:
+        if not data and self._txa_framing is None:
+            return  # the constructor's: there is nothing to clear
         # "" is what programs for Python 2 clear it with.
         encoding = "ascii" if data == "" else self._txa_encoding
         self._txa_framer.unread = as_bytes(data, encoding, "what is assigned to ac_in_buffer")
@@ -324,8 +327,9 @@ class async_chat(asyncore.dispatcher):
         super()._txa_joined(watch)
 
     def _txa_ended(self) -> None:
-        self._txa_framer.stop()
-        self._txa_drop_output(self._txa_adapted)
+        (self._txa_framing or self._txa_framer).stop()
+        if self._txa_awaited is not None or self._txa_adapted or self._txa_registered:
+            self._txa_drop_output(self._txa_adapted)
 
     # -- Output ---------------------------------------------------------------------
 
@@ -350,8 +354,8 @@ class async_chat(asyncore.dispatcher):
             if (
                 gatherer is not None
                 and not (self.producer_fifo or self.ac_out_buffer)
-                and self.connected
-                and gatherer is self.socket
+                and (type(send := self.send) is MethodType and send.__func__ is _send)
+                and (gatherer is self.socket and self.connected)
                 and gatherer.gather(data)
             ):
                 return
@@ -361,16 +365,13 @@ class async_chat(asyncore.dispatcher):
     def _txa_push_to(self, gatherer: TransportSocket | None) -> None:
         """Have what is pushed while nothing waits gathered, until this is called with None.
 
-        Not where sending is overridden: there each push is one call.
+        Not where sending is overridden: there each push is a call.
         """
-        if gatherer is not None:
-            try:
-                own: tuple[Any, ...] = (self.initiate_send, self.send)
-                if self._txa_refills or tuple(each.__func__ for each in own) != _sending:
-                    return
-            except AttributeError:  # a plain function, say
-                return
-        self._txa_gatherer = gatherer
+        own: Any = self.initiate_send
+        if gatherer is None or (
+            getattr(own, "__func__", None) is _initiate_send and not self._txa_refills
+        ):
+            self._txa_gatherer = gatherer
 
     def push_with_producer(self, producer: Any) -> None:
         """Send what a producer gives, behind what was pushed before.
@@ -619,7 +620,7 @@ if not TYPE_CHECKING:
     classImplements(async_chat, IConsumer)
 
 _ask = async_chat._txa_ask
-_sending = async_chat.initiate_send, async_chat.send
+_initiate_send, _send = async_chat.initiate_send, async_chat.send
 _get_terminator = async_chat.get_terminator
 
 quiet_predicates.update((async_chat.readable, async_chat.writable))

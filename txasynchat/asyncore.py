@@ -177,17 +177,17 @@ def _serve_as_select(channels: ChannelSet, ready: Round) -> None:
     # All that can be read, then all that can be written, as select.select() lists them.
     kinds = ready.kinds
     if kinds & readiness.IN:
-        channels.hand_out(ready, readiness.IN, lambda channel, flags: read(channel))
+        channels.hand_out(ready, readiness.IN, read)
     if kinds & readiness.OUT:
-        channels.hand_out(ready, readiness.OUT, lambda channel, flags: write(channel))
+        channels.hand_out(ready, readiness.OUT, write)
     if kinds & readiness.PRI:
-        channels.hand_out(ready, readiness.PRI, lambda channel, flags: _exception(channel))
+        channels.hand_out(ready, readiness.PRI, _exception)
     if kinds & readiness.NVAL:
-        channels.hand_out(ready, readiness.NVAL, readwrite)
+        channels.hand_out(ready, readiness.NVAL, readwrite, with_flags=True)
 
 
 def _serve_as_poll(channels: ChannelSet, ready: Round) -> None:
-    channels.hand_out(ready, ~0, readwrite)
+    channels.hand_out(ready, ~0, readwrite, with_flags=True)
 
 
 ChannelSet.serve_hosted_by(_serve_as_select)

@@ -230,7 +230,8 @@ class Output:
     def _write_on(self) -> bool:
         owner, outbox, progress = self._owner, self._outbox, False
         most = self._most()
-        while self.queue and not self._full and self._awaited is None:
+        queue = self.queue
+        while queue and queue[0] is not None and not self._full and self._awaited is None:
             encoding = owner.text_encoding if outbox.producers else None
             data = outbox.take(most, encoding)
             transport, awaited = self._transport, outbox.awaited
@@ -241,7 +242,7 @@ class Output:
                 progress = True
             if awaited is not None:
                 self._wait_for(awaited)
-            elif not data or outbox.ended:
+            elif not data:
                 break
         if outbox.orphan is not None:
             self._cancel_orphan()

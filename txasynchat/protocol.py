@@ -592,7 +592,7 @@ class AsyncChat(Protocol, TimeoutMixin):
             own = self.get_terminator.__func__ is _get_terminator  # type: ignore[attr-defined]
         except AttributeError:  # a plain function, say
             own = False
-        received = bool(data)
+        received = data
         # What is pushed meanwhile is written as one.
         output.corked = True
         try:

@@ -249,24 +249,26 @@ class ChannelSet:
 
     def _stir(self) -> None:
         # Something is to be asked, or there is nothing to wait for any more.
-        with self._books:
-            if self._waiting and self._set is not None:
-                self._set.wake()
-                return
+        if self._waiting:  # what begins to wait later asks first
+            with self._books:
+                if self._waiting and self._set is not None:
+                    self._set.wake()
+                    return
         if not self._servers and self._hosted is None and self.map:
             driver.offer(self)
 
-    def _sync(self) -> None:
-        # Before each wait: what every channel waits for.
+    def _sync(self, also_new: bool = True) -> None:
+        # Before each wait: what every channel waits for. One that is new may be in the
+        # middle of its constructor, if this is not between two callbacks.
         if self._resting:
             self._end_rests()
         number = len(self.map)
         if number <= _SMALL:
             self._next_sweep = 0.0  # it may grow
-            self._ask(self._all())
+            self._ask(self._all(), also_new)
         elif number != len(self._watches) or (self._unswept and monotonic() >= self._next_sweep):
             started = monotonic()
-            self._ask(self._all())
+            self._ask(self._all(), also_new)
             for watch in list(self._watches.values()):
                 self._sort_by_noise(watch)
             ended = monotonic()
@@ -276,7 +278,7 @@ class ChannelSet:
             for watch in due:
                 self._fresh.pop(watch, None)  # first, then ask: another thread may add it again
             due.update(self._loud)
-            self._ask(watch for watch in due if not watch.gone)
+            self._ask(due, also_new)
 
     def _all(self) -> list[Watch]:
         # All that are in the map at this moment, in its order.
@@ -301,8 +303,13 @@ class ChannelSet:
         )
         self.rest(watch, _REST_AFTER_ERROR)
 
-    def _ask(self, watches: Iterable[Watch]) -> None:
+    def _ask(self, watches: Iterable[Watch], also_new: bool) -> None:
         for watch in watches:
+            if watch.gone:
+                continue
+            if watch.sock is None and not also_new:
+                self._fresh[watch] = None
+                continue
             channel = watch.channel
             try:
                 wanted = wanted_by(channel)
@@ -605,8 +612,10 @@ class ChannelSet:
         finally:
             self._rounds.remove(found)
 
-    def hand_out(self, found: Round, wanted: int, call: Callable[[Any, int], object]) -> None:
-        """Call `call` with each ready channel that has one of the `wanted` flags, and its flags.
+    def hand_out(
+        self, found: Round, wanted: int, call: Callable[..., object], with_flags: bool = False
+    ) -> None:
+        """Call `call` with each ready channel that has one of the `wanted` flags, maybe with them.
 
         Those that left the map meanwhile are spared; and those that were told of an
         event since the wait began, from inside a callback or by another thread: they
@@ -630,7 +639,10 @@ class ChannelSet:
                     and (not watch.gone or self._has_come_back(watch, found))
                 ):
                     watch.tick, watch.round = self._tick, tick
-                    call(channel, flags)
+                    if with_flags:
+                        call(channel, flags)
+                    else:
+                        call(channel)
             except BaseException:
                 if not found.hosted:
                     raise
@@ -731,23 +743,27 @@ class ChannelSet:
             self._waiting = False
             try:
                 tick = self._begin_wait()
-                events = [] if told else self._set.wait(0)
-                found = self._take(events, True, tick, hosted=True)
+                if told is None:
+                    found = self._take(self._set.wait(0), True, tick, hosted=True)
+                else:
+                    flags = soft_flags(told) if self._is_free(told) else 0
+                    found = Round([(told.serial, told, flags)], flags, tick, hosted=True)
             finally:
                 self._leader.release()
-            if found.ready:
+            if found.kinds:
                 self._dispatch(type(self)._dispatch_hosted, found)
         except Exception:
             self._log.failure("can't serve a map of asyncore channels")
-        self._settle_hosted()
+        self._settle_hosted(told is None)
 
-    def _settle_hosted(self) -> None:
-        # Until the reactor says something again.
+    def _settle_hosted(self, also_new: bool = True) -> None:
+        # Until the reactor says something again. In the middle of who knows what, new
+        # channels are left for the reactor's next turn.
         reactor = self._hosted
         if reactor is None:
             return
         self._waiting = True
-        self._sync()
+        self._sync(also_new)
         if self._stale:
             self._detach()
             self._attach()
@@ -759,7 +775,7 @@ class ChannelSet:
         for watch in list(self._soft):
             if not soft_flags(watch):
                 self._soft.pop(watch, None)
-        if self._soft and self._set is not None:
+        if (self._soft or self._fresh) and self._set is not None:
             self._set.wake()
         if self._look_again is None or not self._look_again.active():
             self._look_again = reactor.callLater(_LOOK_AGAIN, self._look)

@@ -165,11 +165,11 @@ class TransportSocket(SoftSocket):
 
     def readiness(self) -> int:
         """What it is ready for, flags of ``select.poll``."""
-        flags = IN if self._input or self._at_end or self._deaf else 0
-        return flags if self._is_full() else flags | OUT
+        flags = OUT if self._lost is not None or not self._is_full() else 0
+        return flags | IN if self._input or self._at_end or self._deaf else flags
 
     def _is_full(self) -> bool:
-        return self._lost is None and (self._full or self._underway >= _ENOUGH)
+        return self._full or self._underway >= _ENOUGH
 
     # -- Like a socket --------------------------------------------------------------
 
@@ -180,7 +180,8 @@ class TransportSocket(SoftSocket):
         :raise BlockingIOError: if nothing has come.
         :raise ConnectionResetError: if the connection was not ended but lost.
         """
-        self._check_open()
+        if self._closed:
+            raise _error(EBADF)
         if not self._input:
             if self._lost is not None and not self._lost.check(ConnectionDone):
                 raise _error(ECONNRESET) from self._lost.value
@@ -191,10 +192,11 @@ class TransportSocket(SoftSocket):
         if self._input and len(data) < bufsize:
             data = b"".join([data, *self._input])
             self._input.clear()
-        if len(data) > bufsize or flags & socket.MSG_PEEK:
-            self._input.appendleft(data if flags & socket.MSG_PEEK else data[bufsize:])
+        peeks = flags and flags & socket.MSG_PEEK
+        if len(data) > bufsize or peeks:
+            self._input.appendleft(data if peeks else data[bufsize:])
             data = data[:bufsize]
-        if flags & socket.MSG_PEEK:
+        if peeks:
             return data
         self._size -= len(data)
         if self._paused and self._size < _ENOUGH:
