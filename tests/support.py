@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -28,6 +29,12 @@ from txasynchat import AsyncChat
 from txasynchat.core.terminators import Terminator
 
 Event = tuple[Any, ...]
+
+
+def bare_environment() -> dict[str, str]:
+    """This process's environment, without what changes how Python or these tests run."""
+    ours = ("PYTHON", "COV_", "TXASYNCHAT")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 class Calls:

@@ -7,7 +7,6 @@ same transcripts, run on the old modules: that is what makes them legacy program
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from support import bare_environment
 
 TIMEOUT = 30
 PROGRAMS = Path(__file__).with_name("programs")
@@ -73,15 +73,10 @@ def interpreter(name: str) -> list[str]:
 
 def check(name: str, command: list[str], folder: Path) -> None:
     """Run a program; it ends as it is to, prints what it is to, and has no complaints."""
-    environment = {
-        variable: value
-        for variable, value in os.environ.items()
-        if not variable.startswith(("PYTHON", "COV_", "TXASYNCHAT"))
-    }
     done = subprocess.run(
         command,
         cwd=folder,
-        env=environment,
+        env=bare_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from support import bare_environment
 
 TIMEOUT = 12
 
@@ -76,11 +77,7 @@ def lasted():
 
 def run(program: str, reactor: str = "none", kind: str = "epoll", status: int = 0) -> list[str]:
     """What the program prints; it ends as it is to, and in time."""
-    environment = {
-        variable: value
-        for variable, value in os.environ.items()
-        if not variable.startswith(("PYTHON", "COV_", "TXASYNCHAT"))
-    }
+    environment = bare_environment()
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE + program, reactor, kind],

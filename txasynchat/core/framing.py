@@ -227,7 +227,8 @@ class Framer:
 
     @unread.setter
     def unread(self, data: bytes) -> None:
-        self._interrupt()
+        if self._walk is not None:
+            self._interrupt()
         self._held.clear()
         self._late = None
         self._data, self._pos, self._unsplit = bytes(data), 0, True
