@@ -96,8 +96,9 @@ def _framing_goals() -> list[Goal]:
         ]
     for face in _FACES:
         goals += [
-            Goal("message-64m", face, "bare find", 0.95),
-            Goal("near-misses-66-in-7", face, "removed", 5.0, limit="bare find"),
+            Goal(workload, face, peer, floor)
+            for workload in ("message-64m", "near-misses-66-in-7")
+            for peer, floor in (("bare find", 0.95), ("removed", 5.0))
         ]
     return goals
 

@@ -139,3 +139,18 @@ def test_find_prefix_at_end_counts_what_begins_the_needle(
 ) -> None:
     assert find_prefix_at_end(haystack, needle) == length
     assert find_prefix_at_end(haystack.decode(), needle.decode()) == length
+
+
+@given(
+    st.binary(min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 600), st.sampled_from([0, 1, 2, 4]))),
+)
+def test_the_split_for_long_messages_is_the_ordinary_one(
+    terminator: bytes, parts: list[tuple[int, int]]
+) -> None:
+    # Runs of what begins no terminator, and beginnings of it, short or whole.
+    filler = bytes([terminator[0] ^ 1])
+    data = b"".join(filler * length + terminator[:begun] for length, begun in parts)
+    matcher = compile_terminator(terminator)
+    assert isinstance(matcher, Matcher)
+    assert matcher.split(data) == data.split(terminator)

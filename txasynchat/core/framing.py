@@ -319,12 +319,11 @@ class Framer:
             matcher = self._matcher
             if matcher is None:
                 self._count(handler, settle)
-            elif (
-                not self._unsplit
-                or (self._skipping or ask is not None or matcher.literal is None)
-                or (self._held and not self._join(matcher))
-                or not self._split(handler, matcher, limit, settle)
-            ):
+            elif not self._unsplit or self._skipping or ask is not None or matcher.literal is None:
+                self._search(handler, matcher, limit)
+            elif self._held:
+                self._go_on(handler, matcher, matcher.literal, limit)
+            elif not self._split(handler, matcher, limit, settle):
                 self._search(handler, matcher, limit)
 
     def _count(self, handler: Handler, settle: Callable[[Any, object], None]) -> None:
@@ -356,14 +355,20 @@ class Framer:
             if result is not None:
                 settle(handler, result)
 
-    def _join(self, matcher: Matcher) -> bool:
-        # What was held back, with the chunk: where that is no more than the chunk, so
-        # that each byte is copied once more at the most.
-        if len(self._held) > len(self._data) - self._pos:
-            return False
-        self._release_held()
-        self._link = matcher.root
-        return True
+    def _go_on(self, handler: Handler, matcher: Matcher, literal: bytes, limit: int | None) -> None:
+        # A byte string that was begun. All of the chunk may belong to it; or it is joined
+        # to what was held back where that is no more than the chunk, so that each byte is
+        # copied once more at the most; or the automaton goes on byte by byte.
+        data, held = self._data, len(self._held)
+        if held + len(data) < len(literal) and literal.startswith(data, held) and not self._pos:
+            self._held += data
+            self._link = matcher.path[held + len(data)]
+            self._data = b""
+        elif held <= len(data) - self._pos:
+            self._release_held()
+            self._link = matcher.root
+        else:
+            self._search(handler, matcher, limit)
 
     def _split(
         self,
@@ -447,14 +452,8 @@ class Framer:
 
     def _search(self, handler: Handler, matcher: Matcher, limit: int | None) -> None:
         # One look from the offset: to the next match, or to the end of the chunk.
-        data, pos = self._data, self._pos
-        end, link = matcher.advance(data, pos, self._link)
-        if not link.matched and link.held == len(self._held) + end - pos:
-            self._held += data[pos:end]  # all of it may belong to the terminator
-            self._link = link
-            self._data, self._pos = b"", 0
-        else:
-            self._consume(handler, matcher, end, link, limit)
+        end, link = matcher.advance(self._data, self._pos, self._link)
+        self._consume(handler, matcher, end, link, limit)
 
     def _consume(
         self, handler: Handler, matcher: Matcher, end: int, link: Link, limit: int | None

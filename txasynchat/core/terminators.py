@@ -71,6 +71,7 @@ class Matcher:
     :ivar literal: the terminator itself where it is a single byte string,
         otherwise None.
     :ivar first: its first byte then, otherwise -1.
+    :ivar path: its links then: ``path[n]`` is the one behind n of its bytes.
     :ivar describe: what to tell a handler about the bytes that matched.
     :ivar root: the link at which nothing is held back.
     """
@@ -86,10 +87,9 @@ class Matcher:
         self.root = root
         self.literal = literal
         self.first = -1 if literal is None else literal[0]
-        # The links of a byte string in a row: path[n] is the one behind n of its bytes.
-        self._path = [root]
+        self.path = [root]
         for byte in literal or b"":
-            self._path.append(self._path[-1][byte])
+            self.path.append(self.path[-1][byte])
         self.describe = describe
         self._reach = longest - 1
         self._find = find
@@ -101,12 +101,6 @@ class Matcher:
         :return: where it stopped and the link there. With ``link.matched`` a
             match ends at that place, otherwise it is the end of `data`.
         """
-        literal, held = self.literal, link.held
-        if held and literal is not None:
-            # Mostly a terminator that was begun goes on: one comparison in C.
-            part = data[pos : pos + len(literal) - held]
-            if literal.startswith(part, held):
-                return pos + len(part), self._path[held + len(part)]
         start = pos
         while link.held:
             if pos == len(data):
@@ -167,7 +161,7 @@ class Matcher:
                     return link
                 rest = data[start:]
                 if self.literal.startswith(rest):
-                    return self._path[len(rest)]
+                    return self.path[len(rest)]
             for byte in data[start:]:
                 link = link[byte]
         return link
