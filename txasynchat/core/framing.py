@@ -34,7 +34,7 @@ from enum import Enum
 from operator import length_hint
 from typing import Any, Protocol
 
-from txasynchat.core.terminators import MUCH, Link, Matcher, Terminator, compile_terminator
+from txasynchat.core.terminators import Link, Matcher, Terminator, compile_terminator
 
 __all__ = ("Framer", "Handler", "ignore")
 
@@ -62,6 +62,10 @@ class _Due(Enum):
 # By a name of their own: an enumeration's attributes are slow to get on Python 3.10 and 3.11.
 _FOUND = _Due.FOUND
 _TOO_LONG = _Due.TOO_LONG
+
+
+# A terminator that is so many bytes away, or more, is found faster by its first byte.
+_RARE = 256
 
 
 def ignore(handler: Any, result: object) -> None:
@@ -385,7 +389,7 @@ class Framer:
         if self._pos:
             data, self._pos = data[self._pos :], 0
             self._data = data
-        pieces = data.split(literal) if len(data) < MUCH else matcher.split(data)
+        pieces = data.split(literal) if len(data) < _RARE else matcher.split(data, _RARE)
         rest = pieces.pop()
         if pieces:
             if limit is not None and (

@@ -33,14 +33,10 @@ except ModuleNotFoundError:  # Python 3.10
     _sre = import_module("sre_constants")
     _sre_parser = import_module("sre_parse")
 
-__all__ = ("MUCH", "Link", "Matcher", "Terminator", "compile_terminator", "find_prefix_at_end")
+__all__ = ("Link", "Matcher", "Terminator", "compile_terminator", "find_prefix_at_end")
 
 #: Everything that ``set_terminator`` takes.
 Terminator: TypeAlias = bytes | int | tuple[bytes, ...] | re.Pattern[bytes] | None
-
-#: A chunk, or a message, of so many bytes and more is searched in the way that is
-#: better for long ones.
-MUCH = 256
 
 # A regex becomes one position for each byte that it can match, and a new step costs
 # time in proportion to the live ones: what is past this is no terminator.
@@ -134,16 +130,16 @@ class Matcher:
                 break
         return pos, link
 
-    def split(self, data: bytes) -> list[bytes]:
+    def split(self, data: bytes, rare: int) -> list[bytes]:
         """``data.split(literal)`` for a byte string, several times faster where it is rare.
 
         Looking for one byte is much faster than looking for two. Where the byte has
-        been found in vain, or not far off, it is left to the ordinary split.
+        been found in vain, or within `rare` bytes, it is left to the ordinary split.
         """
         literal = self.literal
         assert literal is not None
         head, pieces, pos = literal[:1], [], 0
-        while (at := data.find(head, pos)) - pos > MUCH and data.startswith(literal, at):
+        while (at := data.find(head, pos)) - pos > rare and data.startswith(literal, at):
             pieces.append(data[pos:at])
             pos = at + len(literal)
         rest = data[pos:] if pos else data
