@@ -73,6 +73,7 @@ def ignore(handler: Any, result: object) -> None:
 
 
 _NOTHING_HELD = Link()
+_NO_PIECES: list[bytes] = []  # of those who never split anything; nobody writes to it
 _NEVER_ASKED = object()
 
 
@@ -143,7 +144,7 @@ class Framer:
         # Bytes that are counted already, while the handler is given them.
         self._in_hand = 0
         # While one split of a chunk is walked through: its pieces and the walk.
-        self._pieces: list[bytes] = []
+        self._pieces = _NO_PIECES
         self._walk: Iterator[bytes] | None = None
 
     # -- The terminator -------------------------------------------------------------
@@ -445,7 +446,7 @@ class Framer:
         done = len(self._pieces) - length_hint(self._walk)
         pos = self._pos + sum(map(len, self._pieces[:done])) + done * len(self._matcher.literal)
         self._move_to(pos)
-        self._pieces.clear()
+        self._pieces.clear()  # ends the walk's iterator
         self._walk = None
 
     def _move_to(self, pos: int) -> None:
