@@ -21,14 +21,13 @@ from txasynchat.core.framing import Framer, ignore
 from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes, fifo, simple_producer
 from txasynchat.core.terminators import Terminator, find_prefix_at_end
 from txasynchat.legacy.readiness import OUT
-from txasynchat.legacy.watches import SoftSocket, Watch, quiet_predicates
+from txasynchat.legacy.watches import SoftSocket, quiet_predicates
 
 if TYPE_CHECKING:
     from abc import abstractmethod as _abstract
 
     from twisted.internet.defer import Deferred
 
-    from txasynchat.legacy.transport_socket import TransportSocket
     from txasynchat.producers import ProducerDrain
 else:
 
@@ -145,7 +144,7 @@ class async_chat(asyncore.dispatcher):
     _txa_refills = False
     _txa_lock: Any = None
     _txa_sending = False
-    _txa_gatherer: TransportSocket | None = None
+    _txa_gatherer: Any = None
     _txa_awaited: Deferred[Any] | None = None
     _txa_adapted: tuple[MoreProducer, ...] = ()
     _txa_registered: tuple[ProducerDrain, ...] = ()
@@ -231,7 +230,7 @@ class async_chat(asyncore.dispatcher):
         self._txa_terminator = term
         framer = self._txa_framing
         if framer is None:
-            framer = self._txa_framer
+            framer = self._txa_framing = Framer(joins=True)
         try:
             framer.set_terminator(term or None)
         except (TypeError, ValueError) as error:
@@ -251,7 +250,7 @@ class async_chat(asyncore.dispatcher):
 
     @ac_in_buffer.setter
     def ac_in_buffer(self, data: BytesLike | str) -> None:
-        if not data and self._txa_framing is None:
+        if type(data) is bytes and not data and self._txa_framing is None:
             return  # the constructor's: there is nothing to clear
         # "" is what programs for Python 2 clear it with.
         encoding = "ascii" if data == "" else self._txa_encoding
@@ -259,12 +258,11 @@ class async_chat(asyncore.dispatcher):
 
     @property
     def _txa_framer(self) -> Framer:
-        framer = self._txa_framing
-        if framer is None:
-            framer = self._txa_framing = Framer(joins=True)
+        if self._txa_framing is None:
+            self._txa_framing = Framer(joins=True)
             if self._txa_terminator is not _NEVER_SET:
                 self.terminator = self._txa_terminator
-        return framer
+        return self._txa_framing
 
     @property
     def _txa_encoding(self) -> str | None:
@@ -317,14 +315,12 @@ class async_chat(asyncore.dispatcher):
             self._txa_framer.set_terminator(term)  # a new count, even if it is the same number
         return term or None
 
-    def _txa_joined(self, watch: Watch) -> None:
-        if self._txa_closed:
-            # Another connection: what the last one left is none of its business, nor
-            # is a delivery that is still under way in some callback.
-            if self._txa_framing is not None and self._txa_terminator is not _NEVER_SET:
-                self._txa_terminator = self.terminator
-            self._txa_framing = None
-        super()._txa_joined(watch)
+    def _txa_opened_again(self) -> None:
+        # Another connection: what the last one left is none of its business, nor
+        # is a delivery that is still under way in some callback.
+        if self._txa_framing is not None and self._txa_terminator is not _NEVER_SET:
+            self._txa_terminator = self.terminator
+        self._txa_framing = None
 
     def _txa_ended(self) -> None:
         (self._txa_framing or self._txa_framer).stop()
@@ -341,6 +337,18 @@ class async_chat(asyncore.dispatcher):
         :raise TypeError: if it is not bytes, a bytearray or a memoryview.
         """
         given: Any = data
+        # Where a TransportSocket gathers the answers to a chunk, straight to it. send() is
+        # looked at each time: a callback may have set another.
+        gatherer = self._txa_gatherer
+        if (
+            gatherer is not None
+            and not (self.producer_fifo or self.ac_out_buffer)
+            and (type(send := self.send) is MethodType and send.__func__ is _send)
+            and (self.socket is gatherer and self.connected)
+            and type(given) is bytes
+            and gatherer.gather(given)  # type: ignore[union-attr]
+        ):
+            return
         if not isinstance(given, bytes):
             if not isinstance(given, (bytearray, memoryview)):
                 raise TypeError(f"push() takes bytes, not {type(given).__name__}: encode it before")
@@ -350,27 +358,14 @@ class async_chat(asyncore.dispatcher):
             view = memoryview(data)
             self.producer_fifo.extend(view[at : at + size] for at in range(0, len(data), size))
         else:
-            gatherer = self._txa_gatherer
-            if (
-                gatherer is not None
-                and not (self.producer_fifo or self.ac_out_buffer)
-                and (type(send := self.send) is MethodType and send.__func__ is _send)
-                and (gatherer is self.socket and self.connected)
-                and gatherer.gather(data)
-            ):
-                return
             self.producer_fifo.append(data)
         self.initiate_send()
 
-    def _txa_push_to(self, gatherer: TransportSocket | None) -> None:
-        """Have what is pushed while nothing waits gathered, until this is called with None.
-
-        Not where sending is overridden: there each push is a call.
-        """
+    def _txa_push_to(self, gatherer: Any) -> None:
+        # From now on, until _txa_gatherer is None again, what is pushed while nothing waits
+        # is given to gatherer.gather(). Where sending is overridden each push is a call of it.
         own: Any = self.initiate_send
-        if gatherer is None or (
-            getattr(own, "__func__", None) is _initiate_send and not self._txa_refills
-        ):
+        if getattr(own, "__func__", None) is _initiate_send and not self._txa_refills:
             self._txa_gatherer = gatherer
 
     def push_with_producer(self, producer: Any) -> None:
@@ -397,7 +392,8 @@ class async_chat(asyncore.dispatcher):
     def close_when_done(self) -> None:
         """Call ``handle_close()``, which closes, when all that was pushed is sent."""
         self.producer_fifo.append(None)
-        self._txa_touch()
+        if self._txa_watch is not None:
+            self._txa_watch.touch()
 
     def readable(self) -> bool:
         """Always."""
@@ -467,6 +463,8 @@ class async_chat(asyncore.dispatcher):
             if not queue or not self.connected or self._txa_awaited is not None:
                 return False
             first = queue[0]
+            if type(first) is bytes and first:
+                break
             if first is None:
                 del queue[0]
                 return True

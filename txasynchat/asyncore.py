@@ -368,7 +368,12 @@ class dispatcher:
     def _txa_joined(self, watch: Watch) -> None:
         # It has entered a map: what it has is open, whatever it had before.
         self._txa_watch = watch
-        self._txa_closed = False
+        if self._txa_closed:
+            self._txa_opened_again()
+            self._txa_closed = False
+
+    def _txa_opened_again(self) -> None:
+        """It has another socket, after a close. For subclasses with more to begin anew."""
 
     def _txa_ended(self) -> None:
         """It was closed. For subclasses with more to stop than the socket."""

@@ -186,7 +186,8 @@ class Listening:
     def exchange(self, request: bytes) -> bytes:
         """What a client gets for a request."""
         with self.connect() as client:
-            client.sendall(request)
+            if request:  # who speaks first may have closed already
+                client.sendall(request)
             return to_the_end(client)
 
     def is_turned_away(self) -> bool:
@@ -636,6 +637,262 @@ async def test_a_client_that_never_reads_is_cut_off_after_the_close_timeout(
         await until(lambda: protocols and not protocols[0].transport.connected)
         is_cut_off.set()
         assert await read < FIVE_MB
+
+
+# -- The answers to one chunk are one write --------------------------------------------
+
+
+class Pieces(Wire):
+    """A wire that keeps what it was given in pieces; maybe full after some of them."""
+
+    reactor: Any = None
+
+    def __init__(self, full_after: int | None = None) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+        self._full_after = full_after
+
+    def write(self, data: bytes) -> None:
+        self.pieces.append(data)
+        super().write(data)  # type: ignore[no-untyped-call]
+        if len(self.pieces) == self._full_after:
+            self.fill()
+
+
+class Lines(asynchat.async_chat):
+    """Answers each line with itself, or does what the line says."""
+
+    def __init__(self, sock: Any, addr: Any) -> None:
+        asynchat.async_chat.__init__(self, sock)
+        self.line: list[bytes] = []
+        self.called: list[bytes] = []
+        self.set_terminator(b"\n")
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        self.line.append(data)
+
+    def found_terminator(self) -> None:
+        line = b"".join(self.line)
+        self.line = []
+        getattr(self, f"do_{line.decode()}", lambda: self.push(line + b" "))()
+
+    def handle_close(self) -> None:
+        self.close()
+
+
+async def served(kind: Any, wire: Wire) -> tuple[Any, Any]:
+    """A handler that the reactor serves, and its protocol."""
+    made: list[Any] = []
+
+    def build(sock: Any, addr: Any) -> None:
+        made.append(kind(sock, addr))
+
+    protocol: Any = LegacyFactory(build).buildProtocol(None)
+    protocol.makeConnection(wire)
+    await turns(3)
+    return made[0], protocol
+
+
+def end(protocol: Any) -> None:
+    """The peer has gone."""
+    protocol.connectionLost(Failure(ConnectionDone()))
+
+
+async def test_the_answers_to_a_chunk_are_one_write_when_the_chunk_is_handled() -> None:
+    wire = Pieces()
+    _, protocol = await served(Lines, wire)
+    protocol.dataReceived(b"a\nb\nc\n")
+    assert wire.pieces == [b"a b c "]
+    protocol.dataReceived(b"d\n")
+    assert wire.pieces == [b"a b c ", b"d "]
+    end(protocol)
+
+
+async def test_whichever_way_something_is_sent_the_order_is_kept() -> None:
+    class Mixed(Lines):
+        def do_send(self) -> None:
+            self.send(b"send ")
+
+        def do_socket(self) -> None:
+            sock: Any = self.socket
+            sock.send(b"socket ")
+
+        def do_producer(self) -> None:
+            self.push_with_producer(asynchat.simple_producer(b"producer "))
+
+        def do_buffer(self) -> None:
+            self.ac_out_buffer = b"buffer "
+
+        def do_large(self) -> None:
+            self.push(bytes(65536) + b" ")
+
+    _, protocol = await served(Mixed, wire := Pieces())
+    protocol.dataReceived(b"a\nsend\nb\nsocket\nc\nproducer\nd\nbuffer\ne\nlarge\nf\ng\n")
+    await until(lambda: wire.value().endswith(b"g "))
+    large = bytes(65536).decode()
+    assert wire.value().decode() == f"a send b socket c producer d buffer e {large} f g "
+    end(protocol)
+
+
+async def test_what_was_pushed_in_a_chunk_is_sent_before_the_handler_closes() -> None:
+    class Closing(Lines):
+        def do_close(self) -> None:
+            self.close()
+            self.push(b"too late")
+
+    _, protocol = await served(Closing, wire := Pieces())
+    protocol.dataReceived(b"a\nb\nclose\nc\n")
+    assert (wire.pieces, wire.disconnecting) == ([b"a b "], True)
+    end(protocol)
+
+
+async def test_what_was_pushed_in_a_chunk_is_sent_before_a_handler_fails() -> None:
+    class Failing(Lines):
+        def do_fail(self) -> None:
+            raise ValueError("no")
+
+        def log_info(self, message: Any, type: str = "info") -> None:
+            self.called.append(str(message).encode())
+
+    handler, protocol = await served(Failing, wire := Pieces())
+    protocol.dataReceived(b"a\nb\nfail\nc\n")
+    assert (wire.pieces, wire.disconnecting) == ([b"a b "], True)
+    assert b"ValueError" in handler.called[0]
+    end(protocol)
+
+
+async def test_an_own_send_is_called_for_each_push() -> None:
+    class Sending(Lines):
+        def send(self, data: Any) -> int:
+            self.called.append(data)
+            return super().send(data)
+
+    handler, protocol = await served(Sending, wire := Pieces())
+    protocol.dataReceived(b"a\nb\n")
+    assert (handler.called, wire.pieces) == ([b"a ", b"b "], [b"a b "])
+    end(protocol)
+
+
+async def test_an_own_send_that_a_callback_sets_on_the_object_is_called_from_then_on() -> None:
+    class Compressing(Lines):
+        def do_upper(self) -> None:
+            send: Any = self.send
+            self.send = lambda data: send(data.upper())  # type: ignore
+
+    _, protocol = await served(Compressing, wire := Pieces())
+    protocol.dataReceived(b"a\nupper\nb\n")
+    assert wire.pieces == [b"a B "]
+    end(protocol)
+
+
+@pytest.mark.parametrize("on_object", [False, True])
+async def test_an_own_initiate_send_is_called_for_each_push(on_object: bool) -> None:
+    class Initiating(Lines):
+        def __init__(self, sock: Any, addr: Any) -> None:
+            super().__init__(sock, addr)
+            if on_object:
+                initiate = super().initiate_send
+                self.initiate_send = lambda: self.called.append(b"") or initiate()  # type: ignore
+
+    if not on_object:
+
+        def initiate_send(self: Any) -> None:
+            self.called.append(b"")
+            asynchat.async_chat.initiate_send(self)
+
+        Initiating.initiate_send = initiate_send  # type: ignore[method-assign]
+    handler, protocol = await served(Initiating, wire := Pieces())
+    protocol.dataReceived(b"a\nb\n")
+    assert (len(handler.called), wire.pieces) == (2, [b"a b "])
+    end(protocol)
+
+
+async def test_an_own_refill_buffer_is_called_for_what_is_pushed() -> None:
+    class Refilling(Lines):
+        def refill_buffer(self) -> None:
+            self.called.append(b"")
+            super().refill_buffer()
+
+    handler, protocol = await served(Refilling, wire := Pieces())
+    protocol.dataReceived(b"a\nb\n")
+    assert len(handler.called) >= 2
+    assert wire.value() == b"a b "
+    end(protocol)
+
+
+async def test_what_a_full_transport_does_not_take_waits_in_the_queue() -> None:
+    class Large(Lines):
+        def do_large(self) -> None:
+            self.push(bytes(40000))
+
+    handler, protocol = await served(Large, wire := Pieces(full_after=1))
+    protocol.dataReceived(b"large\nlarge\nlarge\na\n")
+    assert ([len(each) for each in wire.pieces], len(handler.producer_fifo)) == ([80000], 2)
+    wire.empty()
+    await until(lambda: wire.value().endswith(b"a "))
+    assert (len(wire.value()), list(handler.producer_fifo)) == (120002, [])
+    end(protocol)
+
+
+async def test_a_connection_that_is_lost_while_a_chunk_is_handled_closes_the_handler() -> None:
+    class Losing(Lines):
+        def do_lose(self) -> None:
+            end(protocol)
+
+    handler, protocol = await served(Losing, wire := Pieces())
+    protocol.dataReceived(b"a\nlose\nb\n")
+    await turns(3)
+    assert (wire.pieces, handler.connected) == ([], False)
+
+
+async def test_another_thread_may_push_while_a_chunk_is_handled() -> None:
+    from twisted.internet import reactor
+
+    class Threaded(Lines):
+        def do_thread(self) -> None:
+            thread = threading.Thread(target=self.push, args=(b"thread ",))
+            thread.start()
+            thread.join()
+
+    _, protocol = await served(Threaded, wire := Pieces())
+    wire.reactor = reactor
+    protocol.dataReceived(b"a\nthread\nb\n")
+    assert wire.pieces == [b"a b "]
+    await until(lambda: wire.value() == b"a b thread ")
+    end(protocol)
+
+
+async def test_what_is_queued_on_another_handler_behind_its_back_is_sent_at_once() -> None:
+    class Telling(Lines):
+        def do_tell(self) -> None:
+            other.producer_fifo.append(b"told")
+
+    _, protocol = await served(Telling, Pieces())
+    other, others_protocol = await served(Lines, wire := Pieces())
+    protocol.dataReceived(b"tell\n")
+    await turns(2)
+    assert wire.pieces == [b"told"]
+    end(protocol)
+    end(others_protocol)
+
+
+async def test_a_handler_that_is_being_made_is_asked_nothing_while_another_is_served() -> None:
+    class Slow(Lines):
+        def __init__(self, sock: Any, addr: Any) -> None:
+            super().__init__(sock, addr)
+            protocol.dataReceived(b"a\n")
+            self.is_made = True
+
+        def readable(self) -> bool:
+            return self.is_made
+
+    _, protocol = await served(Lines, wire := Pieces())
+    _, slow_protocol = await served(Slow, slow_wire := Pieces())
+    assert wire.pieces == [b"a "]
+    slow_protocol.dataReceived(b"b\n")
+    assert slow_wire.pieces == [b"b "]
+    end(protocol)
+    end(slow_protocol)
 
 
 # -- Handlers that fail --------------------------------------------------------------

@@ -189,6 +189,18 @@ print(lasted() < 3)
     assert run(program, "select") == ["read 1", "True"]
 
 
+@on_each_reactor
+def test_the_end_of_a_wait_is_waited_for_too(reactor: str) -> None:
+    # The poll reactor does not count less than a millisecond.
+    program = """
+asked = []
+channel.readable = lambda: not asked.append(1)
+asyncore.loop(timeout=0.02, count=5)
+print(len(asked) < 100, lasted() >= 0.1)
+"""
+    assert run(program, reactor) == ["True True"]
+
+
 # -- Signals ------------------------------------------------------------------------------
 
 

@@ -470,6 +470,8 @@ class ChannelSet:
             self._waiting = True
             try:
                 tick = self._begin_wait()
+                if self._set is None and self.map:
+                    self._open(session)  # or a thread that enters a channel now could wake nothing
                 self._sync()
                 if not self.map:
                     return Round([], 0, tick)
@@ -775,7 +777,7 @@ class ChannelSet:
         for watch in list(self._soft):
             if not soft_flags(watch):
                 self._soft.pop(watch, None)
-        if (self._soft or self._fresh) and self._set is not None:
+        if (self._soft or (self._fresh and not also_new)) and self._set is not None:
             self._set.wake()
         if self._look_again is None or not self._look_again.active():
             self._look_again = reactor.callLater(_LOOK_AGAIN, self._look)

@@ -26,8 +26,8 @@ from twisted.internet import main
 from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.logger import globalLogPublisher
+from twisted.python import threadable
 from twisted.python.failure import Failure
-from twisted.python.threadable import isInIOThread
 
 from txasynchat.legacy.readiness import ReadySet
 
@@ -39,6 +39,8 @@ _FAIR = 0.01
 #: How long to wait for what a reactor can't wait for, between its turns, in seconds.
 _SLICE = 0.01
 
+#: The shortest wait that every reactor can count, in seconds.
+_LEAST = 0.001
 
 #: The module that is the reactor, once one is loaded.
 _REACTOR = "twisted.internet.reactor"
@@ -150,9 +152,8 @@ class Driver:
 
     def is_inside(self) -> bool:
         """Whether this thread is the reactor's, at work on one of its callbacks."""
-        if not isInIOThread():
-            return False
-        return self._turning or self.runs()
+        thread: Any = threadable.ioThread
+        return thread == get_ident() and (self._turning or self.runs())
 
     # -- Driving --------------------------------------------------------------------
 
@@ -253,7 +254,9 @@ class Driver:
         reactor.runUntilCurrent()
         if reactor.running and self._raised is None:  # else that was its shutdown, or ours
             due = reactor.timeout()
-            reactor.doIteration(timeout if due is None else min(due, timeout))
+            wait = timeout if due is None else min(due, timeout)
+            # The poll reactor cuts off what is less than a millisecond: it would not wait.
+            reactor.doIteration(max(wait, _LEAST) if wait > 0 else 0)
 
     def _run(self, loop: Any, timeout: float) -> None:
         ending = loop.call_later(timeout, loop.stop)

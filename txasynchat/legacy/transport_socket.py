@@ -117,7 +117,7 @@ class TransportSocket(SoftSocket):
             self._paused = True
             self._transport.pauseProducing()
         # A handler that is served at once, by the reactor, may answer many messages:
-        # one write for all.
+        # one write for all. An async_chat pushes to gather() then, not by way of send().
         self._gathers = get_ident()
         channel: Any = None if self._watch is None else self._watch.channel
         pushes_here = getattr(channel, "_txa_push_to", None)
@@ -128,7 +128,7 @@ class TransportSocket(SoftSocket):
         finally:
             self._gathers = 0
             if pushes_here is not None:
-                pushes_here(None)
+                channel._txa_gatherer = None
             if self._gathered:
                 self._flush()
 
@@ -247,11 +247,12 @@ class TransportSocket(SoftSocket):
         """
         # One call, where send() takes many: it is made for each answer. _gathers is 0
         # wherever send() would find something wrong.
-        if self._gathers != get_ident() or len(data) > _ENOUGH:
+        size = len(data)
+        if self._gathers != get_ident() or size > _ENOUGH:
             return False
         self._gathered.append(data)
-        self._gathered_size += len(data)
-        if self._gathered_size >= _ENOUGH:
+        self._gathered_size = size = self._gathered_size + size
+        if size >= _ENOUGH:
             self._flush()
         return True
 
