@@ -99,7 +99,7 @@ class Output:
         self._full = False
         self._writing = False
         self._awaited: Deferred[Any] | None = None
-        self._drained: tuple[Deferred[None], ...] = ()
+        self._drained: list[Deferred[None]] | None = None  # made when somebody waits
         self._lost = False
 
     @property
@@ -119,8 +119,10 @@ class Output:
         """Queue bytes, a producer, or (None) the end; write what the transport takes."""
         outbox = self._outbox
         outbox.append(item)
-        few = outbox.size < self._small and len(self.queue) <= _MOST_QUEUED_ITEMS
-        if not (few and self.corked):
+        items = len(self.queue)
+        if items == 1:
+            self._look_at_limits()
+        if not self.corked or outbox.size >= self._small or items > _MOST_QUEUED_ITEMS:
             self.write()
 
     def send(self) -> None:
@@ -130,7 +132,11 @@ class Output:
         reactor. Not to be called when the transport asks for more: it is sending then.
         """
         transport = self._transport
-        if self._sends_at_once and transport is not None and not transport.disconnecting:
+        if (
+            (self._sends_at_once and transport is not None)
+            and not (self._full or transport.disconnecting)
+            and not getattr(transport, "TLS", False)  # there it has nothing to send yet
+        ):
             # An error stays with the socket: it is met again, by the reactor.
             transport.doWrite()
 
@@ -139,19 +145,21 @@ class Output:
         self._transport = transport
         self._sends_at_once = isinstance(transport, FileDescriptor)
         transport.registerProducer(self, True)
-        self._most()
-        if self.queue:
+        if self.queue or self._drained:
             self.write()
 
-    def detach(self) -> None:
+    def detach(self, lost: bool = False) -> None:
         """Write no more; drop what is queued. To be called before the transport is closed.
 
         With a producer registered, a TLS transport would never close, and a TCP
         transport only sometimes.
+
+        :param lost: whether the connection is gone: then there is nothing to tell
+            the transport, which may have no parts left.
         """
         transport, self._transport = self._transport, None
         self._full = False
-        if transport is not None:
+        if transport is not None and not lost:
             transport.unregisterProducer()
         if self.queue or self._drained:
             self._abandon()
@@ -162,7 +170,7 @@ class Output:
         self.write()
 
     def _drop(self) -> None:
-        if not self.queue:
+        if not self.queue and self._outbox.failure is None:
             return  # an awaited producer is in it
         awaited, self._awaited = self._awaited, None
         drops: list[Callable[[], object]] = [] if awaited is None else [awaited.cancel]
@@ -183,19 +191,22 @@ class Output:
         if self._is_drained():
             return succeed(None)
         waiting: Deferred[None] = Deferred(self._wait_no_more)
-        self._drained += (waiting,)
+        self._drained = self._drained or []
+        self._drained.append(waiting)
         return waiting
 
     def _wait_no_more(self, cancelled: Deferred[None]) -> None:
-        self._drained = tuple(each for each in self._drained if each is not cancelled)
+        if self._drained and cancelled in self._drained:
+            self._drained.remove(cancelled)
 
     def _abandon(self) -> None:
         # Drops what is queued because the connection ends.
         self._lost = self._lost or any(item is not None for item in self.queue)
         self._drop()
-        waiting, self._drained = self._drained, ()
+        waiting, self._drained = self._drained or [], None
         for each in waiting:
-            each.errback(_lost())
+            if not each.called:  # one that waits may cancel another
+                each.errback(_lost())
 
     def _is_drained(self) -> bool:
         return not self._full and (not self.queue or self._outbox.ended)
@@ -221,17 +232,21 @@ class Output:
         if not (self.queue and self._outbox.ended):
             self._owner.output_moved(progress)
         if self._drained and self._is_drained():
-            waiting, self._drained = self._drained, ()
+            waiting, self._drained = self._drained, None
             for each in waiting:
-                each.callback(None)
+                if not each.called:
+                    each.callback(None)
         if self.queue and self._outbox.ended and self._transport is not None:
             self._owner.output_ended()
 
     def _write_on(self) -> bool:
         owner, outbox, progress = self._owner, self._outbox, False
-        most = self._most()
-        queue = self.queue
-        while queue and queue[0] is not None and not self._full and self._awaited is None:
+        most, queue = owner.ac_out_buffer_size, self.queue
+        while (
+            (outbox.failure is not None or (queue and queue[0] is not None))
+            and not self._full
+            and self._awaited is None
+        ):
             encoding = owner.text_encoding if outbox.producers else None
             data = outbox.take(most, encoding)
             transport, awaited = self._transport, outbox.awaited
@@ -248,11 +263,10 @@ class Output:
             self._cancel_orphan()
         return progress
 
-    def _most(self) -> int:
-        # How much to write at once. The owner's limits may have changed.
+    def _look_at_limits(self) -> None:
+        # For the first that waits: the owner may have changed them.
         most, limit = self._owner.ac_out_buffer_size, self._owner.max_queued_output
         self._small = most if limit is None else min(most, limit)
-        return most
 
     def _wait_for(self, awaitable: Awaitable[Any]) -> None:
         awaited = self._awaited = as_deferred(awaitable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -151,12 +152,12 @@ class AsyncChat(Protocol, TimeoutMixin):
     _shaking_hands: bool
     _peer_finished: bool
     # What few connections ever change is not in each of them.
-    _registered: tuple[ProducerDrain, ...] = ()
+    _registered: deque[ProducerDrain] | None = None
     _asking = False
     _lingers = False  # the peer may still be sending
     _blame: tuple[CloseReason, str] = (CloseReason.HANDLER, "")
     _close_call: Any = None
-    _closed: tuple[Deferred[CloseReason], ...] = ()
+    _closed: list[Deferred[CloseReason]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -386,7 +387,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         and the output not yet given to the transport."""
         self._framer.discard()
         self.incoming.clear()
-        self._registered = ()
+        self._registered = None
         self._output.discard()
         if self._life.state is State.FLUSHING:
             self._output.push(None)
@@ -445,11 +446,13 @@ class AsyncChat(Protocol, TimeoutMixin):
             assert self._life.reason is not None
             return succeed(self._life.reason)
         waiting: Deferred[CloseReason] = Deferred(self._wait_no_more)
-        self._closed += (waiting,)
+        self._closed = self._closed or []
+        self._closed.append(waiting)
         return waiting
 
     def _wait_no_more(self, cancelled: Deferred[CloseReason]) -> None:
-        self._closed = tuple(each for each in self._closed if each is not cancelled)
+        if self._closed and cancelled in self._closed:
+            self._closed.remove(cancelled)
 
     @property
     def _name(self) -> str:
@@ -519,15 +522,15 @@ class AsyncChat(Protocol, TimeoutMixin):
         drain = ProducerDrain()
         drain.registerProducer(producer, streaming)
         self._accept(drain)
-        self._registered += (drain,)
+        if self._registered is None:
+            self._registered = deque()
+        self._registered.append(drain)
         self._output.push(drain)
 
     def unregisterProducer(self) -> None:
         """The registered producer whose turn it is has no more. ``IConsumer``."""
         if self._registered:
-            first, *others = self._registered
-            self._registered = tuple(others)
-            first.unregisterProducer()
+            self._registered.popleft().unregisterProducer()
 
     def write(self, data: bytes) -> None:
         """Take data from the registered producer whose turn it is. ``IConsumer``.
@@ -579,7 +582,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         if data:
             if self._shaking_hands:
                 self.handshakeCompleted()  # a wrapper in between may not have passed it on
-            if self.idle_timeout is not None:
+            if self.idle_timeout is not None or self.timeOut is not None:
                 self._touch()
             if len(data) > self.ac_in_buffer_size:
                 data = self._feed_all_but_last(data, self.ac_in_buffer_size)
@@ -610,8 +613,9 @@ class AsyncChat(Protocol, TimeoutMixin):
                 output.write()
                 if received:
                     output.send()
-        if self._life.reason is None and getattr(self.transport, "disconnecting", False):
-            self.close()  # the handler closed the transport: over TLS that takes both
+        if self._life.reason is None or self._life.state is State.FLUSHING:
+            if getattr(self.transport, "disconnecting", False):
+                self.close()  # the handler closed the transport: over TLS that takes both
         if self._peer_finished:
             self._close_if_all_done()
 
@@ -646,8 +650,10 @@ class AsyncChat(Protocol, TimeoutMixin):
         if not self._decide(Event.LOST, CloseReason.PEER, detail):
             return
         self.connected = 0
-        self._release()
+        self._release(lost=True)
         self._set_close_timer(None)
+        if self.timeOut is not None:
+            self.setTimeout(None)  # type: ignore[no-untyped-call]
         try:
             self.handle_close()
         except Exception:
@@ -712,7 +718,7 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def output_moved(self, progress: bool) -> None:
         """The queue has changed; with `progress` the transport took something of it."""
-        if progress and self.idle_timeout is not None:
+        if progress and (self.idle_timeout is not None or self.timeOut is not None):
             self._touch()
         if self._life.reason is not None:
             if self._life.state is State.FLUSHING and (progress or self._close_call is None):
@@ -728,7 +734,7 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def output_failed(self, failure: Failure) -> None:
         """A producer broke; it and what was queued behind it was dropped."""
-        self._registered = ()
+        self._registered = None
         words = _in_words(failure.value)
         if self._life.state is State.FLUSHING:
             self._life.on(Event.FAIL, CloseReason.ERROR, words)
@@ -758,7 +764,7 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def timeoutConnection(self) -> None:
         """Calls :meth:`handle_timeout`, unless it is the handler that holds the input up."""
-        if not self.is_open or self.idle_timeout is None:
+        if not self.is_open:
             return
         if not self._paused & {PauseReason.HANDLER_BUSY, PauseReason.USER_ASKED}:
             with self._blaming(CloseReason.TIMEOUT, f"idle for {self.idle_timeout} s"):
@@ -833,11 +839,11 @@ class AsyncChat(Protocol, TimeoutMixin):
         if self.transport is not None:
             abort(self.transport)
 
-    def _release(self) -> None:
+    def _release(self, lost: bool = False) -> None:
         # The one place where a connection lets go of what it holds, before the
         # transport is closed.
-        self._registered = ()
-        self._output.detach()
+        self._registered = None
+        self._output.detach(lost)
 
     def _stop_input(self) -> None:
         # What a paused transport has not read may be more input, as is what is left.
@@ -856,9 +862,10 @@ class AsyncChat(Protocol, TimeoutMixin):
     def _gone(self) -> None:
         reason = self._life.reason
         assert reason is not None
-        waiting, self._closed = self._closed, ()
+        waiting, self._closed = self._closed or [], None
         for each in waiting:
-            each.callback(reason)
+            if not each.called:  # one that waits may cancel another
+                each.callback(reason)
 
     def _close_if_all_done(self) -> None:
         if not self._peer_finished or self._paused or not self.is_open:

@@ -116,6 +116,15 @@ def test_a_counted_message_has_matched_nothing() -> None:
     assert framer.matched is None
 
 
+def test_a_bad_terminator_changes_nothing_of_a_count_that_is_asked_for() -> None:
+    framer, handler = Framer(), Calls()
+    framer.deliver(handler, b"abc", ask=lambda handler: 5)
+    with pytest.raises(ValueError, match="-1"):
+        framer.set_terminator(-1)
+    framer.deliver(handler, b"defgh", ask=lambda handler: 5)
+    assert handler.events == [data(b"abcde"), FOUND, data(b"fgh")]
+
+
 def test_found_terminator_may_change_the_terminator_for_the_next_byte() -> None:
     events, _ = frame(b"\n", b"3\nabc4\n", on_found=lambda f: f.set_terminator(3))
     assert events == [data(b"3"), FOUND, data(b"abc"), FOUND, data(b"4\n")]

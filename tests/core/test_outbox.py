@@ -78,6 +78,11 @@ def test_a_producer_that_gives_more_than_one_write_is_not_asked_again_before_tha
     assert (outbox.size, len(producer.results)) == (6, 1)
 
 
+def test_there_is_one_end() -> None:
+    outbox = outbox_of(b"last", None, None)
+    assert (outbox.take(100), len(outbox), outbox.ended) == (b"last", 1, True)
+
+
 def test_a_falsy_producer_is_still_a_producer() -> None:
     class Empty(Producer):
         def __len__(self) -> int:

@@ -474,3 +474,73 @@ def test_a_callback_with_a_stray_yield_is_refused() -> None:
 def test_a_terminator_as_a_class_attribute_is_refused() -> None:
     with pytest.raises(TypeError, match=r"call set_terminator\(\) in handle_connect\(\)"):
         type("Declares", (Chat,), {"terminator": b"\n"})
+
+
+# -- Who waits for it ------------------------------------------------------------------
+
+
+def waits_three_times(ask: Callable[[], Deferred[Any]]) -> list[str]:
+    """Three that wait; the first cancels the second when it is told."""
+    told: list[str] = []
+    first, second, third = ask(), ask(), ask()
+    second.addErrback(lambda failure: told.append(f"second: {failure.type.__name__}"))
+    first.addBoth(lambda _: (told.append("first"), second.cancel()))
+    third.addBoth(lambda _: told.append("third"))
+    return told
+
+
+def test_one_that_waits_for_the_end_may_cancel_another() -> None:
+    chat, wire = connected()
+    told = waits_three_times(chat.closed)
+    wire.lose()
+    assert told == ["first", "second: CancelledError", "third"]
+
+
+def test_one_that_waits_for_the_output_may_cancel_another() -> None:
+    chat, wire = connected()
+    wire.fill()
+    chat.push(b"x")
+    told = waits_three_times(chat.drained)
+    wire.empty()
+    assert told == ["first", "second: CancelledError", "third"]
+
+
+def test_one_that_waits_for_output_that_is_lost_may_cancel_another() -> None:
+    chat, wire = connected()
+    wire.fill()
+    chat.push(b"x")
+    told = waits_three_times(chat.drained)
+    wire.lose()
+    assert told == ["first", "second: CancelledError", "third"]
+    assert chat.events[-1] == ("close",)
+
+
+def test_who_waits_for_output_that_was_dropped_before_the_connection_is_told_with_it() -> None:
+    chat, wire = Chat(), Wire()
+    chat.push(b"x")
+    drained = chat.drained()
+    chat.discard_buffers()
+    wire.connect(chat)
+    assert drained.called
+
+
+def test_idle_timeout_can_be_switched_off_and_on_again() -> None:
+    chat, _ = connected(timeout=lambda chat: None)
+    chat.idle_timeout = 5
+    chat.dataReceived(b"idle\n")
+    chat.idle_timeout = None
+    chat.dataReceived(b"x\n")
+    chat.clock.advance(60)
+    assert ("timeout",) not in chat.events
+    chat.idle_timeout = 5
+    chat.dataReceived(b"done\n")
+    chat.clock.advance(5)
+    assert chat.events[-1] == ("timeout",)
+
+
+def test_a_handler_that_closes_the_transport_behind_its_farewell_closes_at_once() -> None:
+    chat, wire = connected(found=lambda chat: (chat.close_when_done(), wire.loseConnection()))
+    wire.fill()
+    chat.push(b"x" * 10)
+    chat.dataReceived(b"quit\n")
+    assert chat.queued_output == 0

@@ -296,3 +296,14 @@ def test_a_connection_that_ends_while_a_handler_waits_for_drained_ends_the_handl
     chat.dataReceived(b"one\n")
     wire.lose()
     assert len(ended) == 1
+
+
+def test_a_limit_set_when_the_connection_is_made_holds_for_the_first_chunk() -> None:
+    chat, wire = connected(
+        connect=lambda chat: setattr(chat, "max_queued_output", 3),
+        found=lambda chat: chat.push(b"xx"),
+    )
+    wire.fill()
+    chat.dataReceived(b"a\n" * 1000)
+    assert chat.messages == [b"a"] * 2
+    assert chat.paused_because == (PauseReason.OUTPUT_FULL,)

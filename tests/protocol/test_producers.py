@@ -570,6 +570,39 @@ def test_a_producer_refused_after_the_close_is_not_registered() -> None:
     assert not chat._registered
 
 
+def test_the_farewell_of_an_error_is_sent_once_the_transport_has_room() -> None:
+    def farewell(chat: Any) -> None:
+        chat.push(b"500 sorry")
+        chat.close_when_done()
+
+    chat, wire = connected(error=farewell)
+    producer = MoreLater()
+    chat.push_with_producer(producer)
+    wire.fill()
+    producer.asked[0].errback(RuntimeError("disk"))
+    wire.empty()
+    assert (wire.value(), chat.events.count(("error",))) == (b"500 sorry", 1)
+    assert chat.close_detail == "RuntimeError: disk"
+
+
+def test_a_producer_that_drops_the_queue_and_raises_has_failed_all_the_same(
+    logged_failures: Any,
+) -> None:
+    class Drops:
+        def more(self) -> bytes:
+            chat.discard_buffers()
+            raise ZeroDivisionError
+
+    chat, wire = connected()
+    wire.fill()
+    chat.push(b"before")
+    chat.push_with_producer(Drops())
+    wire.empty()
+    assert chat.events.count(("error",)) == 1
+    assert chat.close_reason == "error"
+    assert len(logged_failures()) == 1
+
+
 def test_an_empty_str_in_an_iterable_means_nothing() -> None:
     chat, wire = connected()
     chat.use_encoding = True

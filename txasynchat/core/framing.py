@@ -173,16 +173,17 @@ class Framer:
         :func:`~txasynchat.core.terminators.compile_terminator`; after an error
         the old terminator stays.
         """
-        self._asked = _NEVER_ASKED
         matcher = None
         if type(terminator) is not int or terminator <= 0 or max_match is not None:
             compiled = compile_terminator(terminator, max_match)
             if isinstance(compiled, int):
                 terminator = compiled if terminator else terminator
             elif compiled is self._matcher:
+                self._asked = _NEVER_ASKED
                 return
             else:
                 matcher, terminator = compiled, compiled.literal or terminator
+        self._asked = _NEVER_ASKED
         if self._walk is not None:
             self._interrupt()
         if self._held:

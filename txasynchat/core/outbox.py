@@ -136,6 +136,7 @@ class Outbox:
         the end.
     :ivar size: bytes in it; what producers will produce does not count.
     :ivar producers: how many producers are in it.
+    :ivar failure: what the next :meth:`take` will raise.
     :ivar orphan: what a producer returned for later although the queue was dropped
         while it was asked. For the caller to cancel.
     :ivar awaited: what the first producer returned for data that is not there
@@ -149,7 +150,7 @@ class Outbox:
     (b'head body', True)
     """
 
-    __slots__ = ("_failure", "_offset", "awaited", "orphan", "producers", "queue", "size")
+    __slots__ = ("_offset", "awaited", "failure", "orphan", "producers", "queue", "size")
 
     def __init__(self) -> None:
         # A list takes a tenth of an empty deque's memory, which each idle connection
@@ -160,7 +161,7 @@ class Outbox:
         self.awaited: Awaitable[BytesLike] | None = None
         self.orphan: Awaitable[BytesLike] | None = None
         self._offset = 0
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
 
     def __len__(self) -> int:
         """The number of items."""
@@ -172,7 +173,9 @@ class Outbox:
         return bool(self.queue) and self.queue[0] is None
 
     def append(self, item: bytes | MoreProducer | None) -> None:
-        """Queue bytes, a producer, or the end."""
+        """Queue bytes, a producer, or the end; a second end is none."""
+        if item is None and self.queue and self.queue[-1] is None:
+            return
         self.queue.append(item)
         if isinstance(item, bytes):
             self.size += len(item)
@@ -189,8 +192,8 @@ class Outbox:
         :raise Exception: what a producer raised, or TypeError for what it
             returned. What stood in front of it has been returned before.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         if not (self.producers or self._offset) and 0 < self.size <= most:
             return self._take_all()
         parts: list[bytes] = []
@@ -204,7 +207,7 @@ class Outbox:
                 except BaseException as error:
                     if not parts:
                         raise
-                    self._failure = error
+                    self.failure = error
                     break
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -270,5 +273,5 @@ class Outbox:
         producers = [item for item in self.queue if not isinstance(item, (bytes, type(None)))]
         self.queue.clear()
         self.size = self._offset = self.producers = 0
-        self.awaited = self._failure = None
+        self.awaited = self.failure = None
         return producers
