@@ -613,9 +613,9 @@ class AsyncChat(Protocol, TimeoutMixin):
                 output.write()
                 if received:
                     output.send()
-        if self._life.reason is None or self._life.state is State.FLUSHING:
-            if getattr(self.transport, "disconnecting", False):
-                self.close()  # the handler closed the transport: over TLS that takes both
+        by_us = self._life.reason is not None and self._life.state is not State.FLUSHING
+        if not by_us and getattr(self.transport, "disconnecting", False):
+            self.close()  # the handler closed the transport: over TLS that takes both
         if self._peer_finished:
             self._close_if_all_done()
 

@@ -482,10 +482,18 @@ def test_a_terminator_as_a_class_attribute_is_refused() -> None:
 def waits_three_times(ask: Callable[[], Deferred[Any]]) -> list[str]:
     """Three that wait; the first cancels the second when it is told."""
     told: list[str] = []
-    first, second, third = ask(), ask(), ask()
-    second.addErrback(lambda failure: told.append(f"second: {failure.type.__name__}"))
-    first.addBoth(lambda _: (told.append("first"), second.cancel()))
-    third.addBoth(lambda _: told.append("third"))
+
+    def tell_first(result: object) -> None:
+        told.append("first")
+        waiting[1].cancel()
+
+    def tell(result: object, name: str) -> None:
+        told.append(f"{name}: {type(getattr(result, 'value', result)).__name__}")
+
+    waiting = [ask(), ask(), ask()]
+    waiting[0].addBoth(tell_first)
+    waiting[1].addBoth(tell, "second")
+    waiting[2].addBoth(tell, "third")
     return told
 
 
@@ -493,7 +501,7 @@ def test_one_that_waits_for_the_end_may_cancel_another() -> None:
     chat, wire = connected()
     told = waits_three_times(chat.closed)
     wire.lose()
-    assert told == ["first", "second: CancelledError", "third"]
+    assert told == ["first", "second: CancelledError", "third: CloseReason"]
 
 
 def test_one_that_waits_for_the_output_may_cancel_another() -> None:
@@ -502,7 +510,7 @@ def test_one_that_waits_for_the_output_may_cancel_another() -> None:
     chat.push(b"x")
     told = waits_three_times(chat.drained)
     wire.empty()
-    assert told == ["first", "second: CancelledError", "third"]
+    assert told == ["first", "second: CancelledError", "third: NoneType"]
 
 
 def test_one_that_waits_for_output_that_is_lost_may_cancel_another() -> None:
@@ -511,7 +519,7 @@ def test_one_that_waits_for_output_that_is_lost_may_cancel_another() -> None:
     chat.push(b"x")
     told = waits_three_times(chat.drained)
     wire.lose()
-    assert told == ["first", "second: CancelledError", "third"]
+    assert told == ["first", "second: CancelledError", "third: ChatClosed"]
     assert chat.events[-1] == ("close",)
 
 
@@ -539,7 +547,11 @@ def test_idle_timeout_can_be_switched_off_and_on_again() -> None:
 
 
 def test_a_handler_that_closes_the_transport_behind_its_farewell_closes_at_once() -> None:
-    chat, wire = connected(found=lambda chat: (chat.close_when_done(), wire.loseConnection()))
+    def quit(chat: Any) -> None:
+        chat.close_when_done()
+        chat.transport.loseConnection()
+
+    chat, wire = connected(found=quit)
     wire.fill()
     chat.push(b"x" * 10)
     chat.dataReceived(b"quit\n")
