@@ -501,7 +501,7 @@ def test_one_that_waits_for_the_end_may_cancel_another() -> None:
     chat, wire = connected()
     told = waits_three_times(chat.closed)
     wire.lose()
-    assert told == ["first", "second: CancelledError", "third: CloseReason"]
+    assert told == ["first", "second: CancelledError", "third: str"]
 
 
 def test_one_that_waits_for_the_output_may_cancel_another() -> None:
