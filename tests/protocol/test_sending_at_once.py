@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.task import Clock
 
 from txasynchat import AsyncChat
 
@@ -49,6 +50,7 @@ class Echo(AsyncChat):
 @pytest.fixture
 def served() -> tuple[Echo, Descriptor]:
     chat, transport = Echo(), Descriptor()
+    chat.callLater = Clock().callLater  # type: ignore[method-assign, assignment]
     chat.makeConnection(transport)
     return chat, transport
 
