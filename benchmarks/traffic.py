@@ -25,6 +25,17 @@ def pieces(size: int) -> Iterator[bytes]:
     return islice(cycle(_PIECES), size // PIECE)
 
 
+class Pieces:
+    """The same from a producer of asynchat's kind."""
+
+    def __init__(self, size: int) -> None:
+        self.pieces = pieces(size)
+
+    def more(self) -> bytes:
+        """The next piece, or nothing at the end."""
+        return next(self.pieces, b"")
+
+
 #: The download that is pushed as one object.
 PUSHED = 64 * 2**20
 

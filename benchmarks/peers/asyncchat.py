@@ -75,22 +75,11 @@ class Once(Chat):
         self.close_when_done()
 
 
-class Pieces:
-    """A producer of so many bytes."""
-
-    def __init__(self, size: int) -> None:
-        self.pieces = traffic.pieces(size)
-
-    def more(self) -> bytes:
-        """The next piece, or nothing at the end."""
-        return next(self.pieces, b"")
-
-
 class Producer(Chat):
     """Sends so many bytes from a producer."""
 
     def found_terminator(self) -> None:
-        self.push_with_producer(Pieces(int(self._get_data())))
+        self.push_with_producer(traffic.Pieces(int(self._get_data())))
 
 
 class Push(Chat):

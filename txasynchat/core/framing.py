@@ -13,8 +13,9 @@ Cost: each byte received is scanned and copied at most a fixed number of times
 the messages. What keeps it so:
 
 * a chunk is never joined to another. What must be remembered between two chunks
-  is a position in the terminator's automaton and the few bytes held back;
-* the rest of a chunk is never sliced off: an offset moves through it;
+  is a position in the terminator's automaton and the few bytes held back, which
+  are joined to the next chunk only where they are no more than that;
+* the rest of a chunk is sliced off once at the most: an offset moves through it;
 * the fast way, one ``split`` for all messages of a chunk, is taken at most once
   for each chunk. When a callback interrupts it, the chunk's rest is searched
   message by message.

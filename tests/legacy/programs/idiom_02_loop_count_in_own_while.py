@@ -24,12 +24,7 @@ class Coordinator:
     def run_until(self, finished):
         next_heartbeat = time.monotonic() + 0.05
         while self.running and not finished():
-            # maybe there are no active sockets and
-            # we're just waiting on a timeout
-            if asyncore.socket_map:
-                asyncore.loop(timeout=0.02, count=5)
-            else:
-                time.sleep(0.1)
+            asyncore.loop(timeout=0.02, count=5)
             now = time.monotonic()
             if now >= next_heartbeat:
                 next_heartbeat = now + 0.05
