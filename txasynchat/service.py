@@ -11,6 +11,8 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txasynchat.addresses import in_words
+
 __all__ = ("ChatService", "ListenFailed")
 
 
@@ -82,7 +84,7 @@ class ChatService(Service):
         self._log.info(
             "serving {what} on {host} (--listen {description})",
             what=self.what,
-            host=_in_words(port.getHost()),
+            host=in_words(port.getHost()),
             description=description,
         )
 
@@ -100,12 +102,6 @@ class ChatService(Service):
         self._listening.clear()
         ports, self.ports = self.ports, []
         return gatherResults([d for d in (port.stopListening() for port in ports) if d])
-
-
-def _in_words(address: Any) -> str:
-    # host:port for what has them; other kinds of address have names of their own.
-    host = getattr(address, "host", None)
-    return str(address) if host is None else f"{host}:{address.port}"
 
 
 def _failure_so_far(deferred: Deferred[Any]) -> Failure | None:

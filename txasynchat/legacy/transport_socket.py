@@ -30,6 +30,7 @@ from twisted.python import threadable
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txasynchat.addresses import when_peer_is_known
 from txasynchat.asyncore import dispatcher
 from txasynchat.legacy.readiness import IN, OUT
 from txasynchat.legacy.watches import SoftSocket
@@ -483,25 +484,7 @@ class _Connection(Protocol):
         self._sock: TransportSocket | None = None
 
     def connectionMade(self) -> None:
-        wrapper = _proxy_wrapper(self.transport)
-        if wrapper is None:
-            self._build()
-        else:
-            self._build_after_header(wrapper)
-
-    def _build_after_header(self, wrapper: Any) -> None:
-        # Behind a proxy nobody knows who the peer is before the PROXY header has come.
-        # Twisted's wrapper does not say when; it is asked after whatever came.
-        receive = wrapper.dataReceived
-
-        def received(data: bytes) -> None:
-            receive(data)
-            if wrapper._proxyInfo is not None:
-                wrapper.dataReceived = receive
-                if self._sock is None:
-                    self._build()
-
-        wrapper.dataReceived = received
+        when_peer_is_known(self.transport, self._build)
 
     def _build(self) -> None:
         sock = self._sock = TransportSocket(self.transport, self.factory.close_timeout)
@@ -517,8 +500,6 @@ class _Connection(Protocol):
             sock.close()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._sock is None:
-            self._build()
         if self._sock is not None:
             self._sock.received(data)
 
@@ -532,13 +513,6 @@ class _Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._sock is not None:
             self._sock.lost(reason)
-
-
-def _proxy_wrapper(transport: Any) -> Any:
-    # What reads the PROXY header below `transport`; None if nothing does.
-    while transport is not None and "_proxyInfo" not in getattr(transport, "__dict__", ()):
-        transport = getattr(transport, "transport", None)
-    return transport
 
 
 class LegacyFactory(Factory):
