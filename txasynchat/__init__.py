@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from txasynchat.core.lifecycle import CloseReason
     from txasynchat.core.outbox import MoreProducer, fifo, simple_producer
     from txasynchat.core.terminators import Terminator, find_prefix_at_end
-    from txasynchat.errors import ChatClosed
+    from txasynchat.errors import ChatClosed, PlaintextAfterStartTLS
     from txasynchat.factory import AsyncChatFactory
     from txasynchat.legacy.aliases import install, uninstall
-    from txasynchat.legacy.transport_socket import LegacyFactory, TransportSocket
+    from txasynchat.legacy.serving import LegacyFactory
+    from txasynchat.legacy.transport_socket import TransportSocket
     from txasynchat.producers import ProducerDrain, ProducerSender
     from txasynchat.protocol import AsyncChat, PauseReason
+    from txasynchat.watcher import Watcher
 
 __all__ = (
     "AsyncChat",
@@ -28,10 +30,12 @@ __all__ = (
     "LegacyFactory",
     "MoreProducer",
     "PauseReason",
+    "PlaintextAfterStartTLS",
     "ProducerDrain",
     "ProducerSender",
     "Terminator",
     "TransportSocket",
+    "Watcher",
     "fifo",
     "find_prefix_at_end",
     "install",
@@ -44,13 +48,15 @@ _HOMES = {
     "AsyncChatFactory": "factory",
     "ChatClosed": "errors",
     "CloseReason": "core.lifecycle",
-    "LegacyFactory": "legacy.transport_socket",
+    "LegacyFactory": "legacy.serving",
     "MoreProducer": "core.outbox",
     "PauseReason": "protocol",
+    "PlaintextAfterStartTLS": "errors",
     "ProducerDrain": "producers",
     "ProducerSender": "producers",
     "Terminator": "core.terminators",
     "TransportSocket": "legacy.transport_socket",
+    "Watcher": "watcher",
     "fifo": "core.outbox",
     "find_prefix_at_end": "core.terminators",
     "install": "legacy.aliases",

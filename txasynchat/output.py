@@ -69,6 +69,8 @@ class Output:
 
     :ivar corked: while True small pushes only queue, to be written as one.
     :ivar queue: what waits to be sent; see :class:`~txasynchat.core.outbox.Outbox`.
+    :ivar sends_at_once: whether the transport is a descriptor that can be told to.
+    :ivar written: how many bytes the transport was given.
     """
 
     __slots__ = (
@@ -78,23 +80,25 @@ class Output:
         "_lost",
         "_outbox",
         "_owner",
-        "_sends_at_once",
         "_small",
         "_transport",
         "_writing",
         "corked",
         "queue",
+        "sends_at_once",
+        "written",
     )
 
     _log = Logger()
 
     def __init__(self, owner: Owner) -> None:
         self.corked = False
+        self.written = 0
         self._owner = owner
         self._outbox = Outbox()
         self.queue = self._outbox.queue
         self._transport: Any = None
-        self._sends_at_once = False
+        self.sends_at_once = False
         self._small = 0  # fewer bytes than these wait while corked
         self._full = False
         self._writing = False
@@ -106,6 +110,11 @@ class Output:
     def size(self) -> int:
         """Bytes queued here, not yet given to the transport."""
         return self._outbox.size
+
+    @property
+    def accepted(self) -> int:
+        """How many items were ever queued, but for the end."""
+        return self._outbox.accepted
 
     @property
     def is_over_limit(self) -> bool:
@@ -133,7 +142,7 @@ class Output:
         """
         transport = self._transport
         if (
-            (self._sends_at_once and transport is not None)
+            (self.sends_at_once and transport is not None)
             and not (self._full or transport.disconnecting)
             and not getattr(transport, "TLS", False)  # there it has nothing to send yet
         ):
@@ -143,7 +152,7 @@ class Output:
     def attach(self, transport: Any) -> None:
         """Write to `transport` from now on."""
         self._transport = transport
-        self._sends_at_once = isinstance(transport, FileDescriptor)
+        self.sends_at_once = isinstance(transport, FileDescriptor)
         transport.registerProducer(self, True)
         if self.queue or self._drained:
             self.write()
@@ -163,6 +172,16 @@ class Output:
             transport.unregisterProducer()
         if self.queue or self._drained:
             self._abandon()
+
+    def switch(self, change: Callable[[], object]) -> None:
+        """Have something put between this and the transport, which `change` does."""
+        transport, self._transport = self._transport, None
+        transport.unregisterProducer()
+        change()  # if that fails there is nothing left to write to
+        self._transport = transport
+        # Whether it was full is not known to what stands there now.
+        self._full = False
+        transport.registerProducer(self, True)
 
     def discard(self) -> None:
         """Drop what is queued."""
@@ -254,6 +273,7 @@ class Output:
                 break
             if data:
                 transport.write(data)
+                self.written += len(data)
                 progress = True
             if awaited is not None:
                 self._wait_for(awaited)
@@ -269,7 +289,11 @@ class Output:
         self._small = most if limit is None else min(most, limit)
 
     def _wait_for(self, awaitable: Awaitable[Any]) -> None:
-        awaited = self._awaited = as_deferred(awaitable)
+        awaited = as_deferred(awaitable)
+        if self._outbox.awaited is not awaitable:  # it has the queue dropped as it begins
+            self._outbox.orphan = awaited
+            return
+        self._awaited = awaited
 
         def produced(result: Any) -> None:
             if self._awaited is not awaited:

@@ -29,6 +29,10 @@ from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes
 __all__ = ("ProducerDrain", "ProducerSender", "as_producer")
 
 
+#: A pull producer that writes nothing so often in a row keeps a whole core busy.
+_PATIENCE = 1000
+
+
 class _Consumer(Protocol):
     def registerProducer(self, producer: Any, streaming: bool) -> object: ...
 
@@ -221,6 +225,10 @@ class ProducerDrain:
     and unregisters it by itself then; a producer that has no more calls
     ``unregisterProducer()``.
 
+    :ivar stalled: called with this drain, if it is set, when a pull producer has written
+        nothing but ``b""`` a thousand times in a row; it is not asked again before
+        :meth:`ask_again`. Otherwise it is asked on and on.
+
     >>> from io import BytesIO
     >>> from twisted.protocols.basic import FileSender
     >>> drain = ProducerDrain()
@@ -228,6 +236,10 @@ class ProducerDrain:
     >>> drain.more(), drain.more()
     (b'all', b'')
     """
+
+    stalled: Callable[[ProducerDrain], object] | None = None
+    _empty = 0  # how often it wrote nothing, in a row
+    _pulling = False
 
     def __init__(self) -> None:
         self._producer: Any = None
@@ -277,16 +289,29 @@ class ProducerDrain:
         if self._ended:
             return
         if not data:
-            self._ask_again()
-        elif not self._answer(data):
+            self._wrote_nothing()
+            return
+        self._empty = 0
+        if not self._answer(data):
             self._written.append(data)
             self.pause()
 
-    def _ask_again(self) -> None:
+    def _wrote_nothing(self) -> None:
         # A pull producer that wrote nothing, a filter for one, has not answered.
         self._unanswered = not self._streaming
-        if self._unanswered and self._asked is not None:
-            self._producer.resumeProducing()
+        if self._unanswered:
+            self._empty += 1
+            self.ask_again()
+
+    def ask_again(self) -> None:
+        """Ask a pull producer that has :attr:`stalled`, if somebody still waits for it."""
+        if self._asked is not None:
+            self._pull()
+
+    @property
+    def producer_name(self) -> str:
+        """The name of the producer's class."""
+        return type(self._producer).__name__
 
     def _answer(self, data: bytes) -> bool:
         asked, self._asked = self._asked, None
@@ -319,9 +344,19 @@ class ProducerDrain:
 
     def _pull(self) -> None:
         self._unanswered = True
-        while self._unanswered and not self._written and self._producer is not None:
-            self._unanswered = False
-            self._producer.resumeProducing()
+        if self._pulling:
+            return  # the outer call asks, when the producer has returned to it
+        self._pulling = True
+        try:
+            while self._unanswered and not self._written and self._producer is not None:
+                if self._empty >= _PATIENCE and self.stalled is not None:
+                    self._empty = 0
+                    self.stalled(self)
+                    break
+                self._unanswered = False
+                self._producer.resumeProducing()
+        finally:
+            self._pulling = False
 
     def _no_longer_asked(self, asked: Deferred[bytes]) -> None:
         self._asked = None

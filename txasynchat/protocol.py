@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
@@ -16,9 +16,12 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
     INegotiated,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
     IPushProducer,
     ISSLTransport,
     ITCPTransport,
+    ITLSTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -26,11 +29,12 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txasynchat.addresses import in_words, when_peer_is_known
 from txasynchat.core.framing import Framer
 from txasynchat.core.lifecycle import CloseReason, Event, Lifecycle, State
 from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes
 from txasynchat.core.terminators import Terminator, compile_terminator
-from txasynchat.errors import ChatClosed
+from txasynchat.errors import ChatClosed, PlaintextAfterStartTLS
 from txasynchat.output import Output, abort
 from txasynchat.producers import (
     ProducerDrain,
@@ -39,6 +43,7 @@ from txasynchat.producers import (
     is_streaming,
     stop_producer,
 )
+from txasynchat.watcher import Watcher
 
 __all__ = ("AsyncChat", "PauseReason")
 
@@ -52,6 +57,15 @@ _NEVER_WAITED_FOR = (
     "handle_timeout",
 )
 
+_MAY_WAIT = ("found_terminator", "handle_connect", "handle_drain")
+
+_DRAINED = (CloseReason.DRAIN, "the service stops")
+
+_UNKNOWN = object()
+
+#: Seconds before a producer that writes nothing is asked again.
+_STALL = 0.1
+
 _Chat = TypeVar("_Chat", bound="AsyncChat")
 
 
@@ -62,6 +76,7 @@ class PauseReason(str, Enum):
     OUTPUT_FULL = "output full"
     USER_ASKED = "user asked"
     DRAINING = "draining"
+    STARTING_TLS = "starting TLS"
 
     def __str__(self) -> str:
         return self.value
@@ -71,10 +86,66 @@ def _in_words(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+#: While one of these is busy with the last message, that has not ended.
+_BUSY_WITH_A_MESSAGE = frozenset(
+    {PauseReason.HANDLER_BUSY, PauseReason.USER_ASKED, PauseReason.STARTING_TLS}
+)
+
+
+def _is_secure(transport: Any) -> bool:
+    return (
+        INegotiated.providedBy(transport)
+        or ISSLTransport.providedBy(transport)
+        or bool(getattr(transport, "TLS", False))  # a wrapper around one that started it later
+    )
+
+
 def _can_linger(transport: Any) -> bool:
     # A TLS transport says that it is a TCP transport as well, but can't close one half.
-    tls = INegotiated.providedBy(transport) or ISSLTransport.providedBy(transport)
-    return ITCPTransport.providedBy(transport) and not tls
+    return ITCPTransport.providedBy(transport) and not _is_secure(transport)
+
+
+def _is_disconnecting(transport: Any) -> bool:
+    # After startTLS() the layer that was put in between knows, not the socket.
+    layer = getattr(transport, "protocol", None)
+    return bool(getattr(layer, "disconnecting", False))
+
+
+class _Upgrade:
+    """What :meth:`AsyncChat.start_tls` waits for; in the output queue until its turn comes."""
+
+    __slots__ = ("_switch", "carry_over", "done", "options", "places")
+
+    def __init__(
+        self, options: Any, carry_over: bool, switch: Callable[[_Upgrade], object]
+    ) -> None:
+        self.options = options
+        self.carry_over = carry_over
+        self.done: Deferred[None] = Deferred()
+        self.places = 0  # how often it took a place in the queue
+        self._switch: Callable[[_Upgrade], object] | None = switch
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether TLS was not begun yet."""
+        return self._switch is not None
+
+    async def more(self) -> bytes:
+        # A coroutine begins only when all that came before it in the queue was written.
+        switch, self._switch = self._switch, None
+        if switch is not None:
+            switch(self)
+        return b""
+
+    def fail(self, error: Exception) -> None:
+        """TLS will not be there."""
+        if not self.done.called:
+            self.done.errback(error)
+
+    def forget(self) -> None:
+        """Whoever wanted to know has been told; nobody has to."""
+        self._switch = None
+        self.done.addErrback(lambda _: None)
 
 
 @implementer(IPushProducer, IConsumer, IHalfCloseableProtocol, IHandshakeListener)
@@ -148,12 +219,24 @@ class AsyncChat(Protocol, TimeoutMixin):
     _framer: Framer
     _life: Lifecycle
     _output: Output
-    _paused: frozenset[PauseReason]
-    _shaking_hands: bool
-    _peer_finished: bool
-    # What few connections ever change is not in each of them.
+    # What is not changed in most idle connections is not in each of them.
+    _watcher: Watcher | None = None
+    _pauses: dict[str, int] | None = None
+    _paused: frozenset[PauseReason] = frozenset()
+    _shaking_hands = False
+    _upgrade: _Upgrade | None = None
+    _peer_finished = False
+    _draining = False
+    _saying_farewell = False  # handle_drain() is not done
+    # The terminator that stood when the first byte was looked at.
+    _first_terminator: object = _UNKNOWN
+    # Whether there is more to do with input than to deliver it: to look at its beginning,
+    # or for the moment at which the connection may end.
+    _watches_input = True
     _registered: deque[ProducerDrain] | None = None
     _asking = False
+    _is_warned = False
+    _told_of_stall = False
     _lingers = False  # the peer may still be sending
     _blame: tuple[CloseReason, str] = (CloseReason.HANDLER, "")
     _close_call: Any = None
@@ -166,12 +249,12 @@ class AsyncChat(Protocol, TimeoutMixin):
                 f"{cls.__name__}.terminator hides the property of that name: "
                 "call set_terminator() in handle_connect()"
             )
-        for name in (*_NEVER_WAITED_FOR, "found_terminator", "handle_connect"):
+        for name in (*_NEVER_WAITED_FOR, *_MAY_WAIT):
             callback = getattr(cls, name)
             if name in _NEVER_WAITED_FOR and iscoroutinefunction(callback):
                 raise TypeError(
                     f"{cls.__name__}.{name}() can't be a coroutine function: nothing would wait "
-                    "for it. Only found_terminator() and handle_connect() can"
+                    "for it. Only found_terminator(), handle_connect() and handle_drain() can"
                 )
             if isgeneratorfunction(callback) or isasyncgenfunction(callback):
                 raise TypeError(
@@ -186,9 +269,6 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._framer = Framer()
         self._life = Lifecycle()
         self._output = Output(self)
-        self._paused = frozenset()
-        self._shaking_hands = False
-        self._peer_finished = False
         return self
 
     # -- For subclasses to override --------------------------------------------------
@@ -214,6 +294,15 @@ class AsyncChat(Protocol, TimeoutMixin):
         """
         raise NotImplementedError(f"{type(self).__name__} must define found_terminator()")
 
+    def handle_drain(self) -> Awaitable[object] | None:
+        """The service is to stop: this connection ends when it stands between two messages.
+
+        The place for a word of farewell. May be a coroutine function or return a
+        Deferred, as :meth:`found_terminator` may; meanwhile the message under way is
+        received and handled, and the connection is not closed before both have ended.
+        """
+        return None
+
     def handle_close(self) -> None:
         """The connection is gone. Called exactly once for each that was made.
 
@@ -229,7 +318,9 @@ class AsyncChat(Protocol, TimeoutMixin):
         :meth:`get_terminator`, the connection is closed in any case.
         """
         self._log.failure(
-            "{handler} failed, connection to {peer} ends", handler=self._name, peer=self._peer
+            "{handler} failed, connection to {peer} ends",
+            handler=self.handler_name,
+            peer=self._peer,
         )
         self.close_when_done()
 
@@ -252,7 +343,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._log.error(
             "{handler}: message from {peer} is longer than {limit} bytes, connection is cut; "
             "raise {handler}.max_message_length to allow more",
-            handler=self._name,
+            handler=self.handler_name,
             peer=self._peer,
             limit=self.max_message_length,
         )
@@ -389,6 +480,8 @@ class AsyncChat(Protocol, TimeoutMixin):
         self.incoming.clear()
         self._registered = None
         self._output.discard()
+        if self._upgrade is not None and self._upgrade.is_queued:
+            self._queue_upgrade(self._upgrade)
         if self._life.state is State.FLUSHING:
             self._output.push(None)
 
@@ -398,10 +491,12 @@ class AsyncChat(Protocol, TimeoutMixin):
         return self.encoding if self.use_encoding else None
 
     def _can_not_send(self, what: str) -> ChatClosed:
-        return ChatClosed(
-            f"{what} after the close of {self._name}, ended by {self._life.reason}"
-            + (f": {self._life.detail}" if self._life.detail else "")
-        )
+        return ChatClosed(f"{what} after the close of {self.handler_name}, ended by {self._end}")
+
+    @property
+    def _end(self) -> str:
+        detail = self._life.detail
+        return f"{self._life.reason}: {detail}" if detail else f"{self._life.reason}"
 
     # -- What is going on --------------------------------------------------------------
 
@@ -454,13 +549,45 @@ class AsyncChat(Protocol, TimeoutMixin):
         if self._closed and cancelled in self._closed:
             self._closed.remove(cancelled)
 
+    def traffic(self) -> dict[str, Any]:
+        """What this connection has done so far, in numbers; a new dict.
+
+        :return: ``bytes_in``, ``bytes_out``: received until a close was decided, and given
+            to the transport. ``messages_in``: calls of :meth:`found_terminator`.
+            ``messages_out``: what was pushed and not empty, and producers, each one message.
+            ``queued_output``: bytes that wait to be sent. ``pauses``: how often the
+            input was paused, by the value of the :class:`PauseReason`; none is left out
+            that ever was.
+        """
+        output = self._output
+        return {
+            "bytes_in": self._framer.received,
+            "bytes_out": output.written,
+            "messages_in": self._framer.messages,
+            "messages_out": output.accepted - (self._upgrade.places if self._upgrade else 0),
+            "queued_output": output.size,
+            "pauses": dict(self._pauses or ()),
+        }
+
     @property
-    def _name(self) -> str:
+    def has_begun(self) -> bool:
+        """Whether a message has ended; where everything is collected, whether any byte came."""
+        framer = self._framer
+        return framer.messages > 0 or (not framer.terminator and framer.received > 0)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether :meth:`begin_drain` was called while there was something to end."""
+        return self._draining
+
+    @property
+    def handler_name(self) -> str:
+        """The name of this class, for logs."""
         return type(self).__name__
 
     @property
     def _peer(self) -> str:
-        return str(self.transport.getPeer()) if self.transport is not None else "nobody"
+        return in_words(None if self.transport is None else self.transport.getPeer())
 
     # -- The input's flow: IPushProducer -----------------------------------------------
 
@@ -483,6 +610,8 @@ class AsyncChat(Protocol, TimeoutMixin):
         if reason in self._paused or self._life.state not in (State.NEW, State.OPEN):
             return
         self._paused |= {reason}
+        pauses = self._pauses = self._pauses or {}
+        pauses[reason.value] = pauses.get(reason.value, 0) + 1
         self._framer.stop()
         if len(self._paused) == 1:
             self._pause_transport()
@@ -497,6 +626,8 @@ class AsyncChat(Protocol, TimeoutMixin):
             return
         self._paused -= {reason}
         if self._paused:
+            if self._draining:
+                self._drain_on()
             return
         self._framer.go()
         if self._life.state is State.OPEN:
@@ -520,12 +651,24 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def _send_registered(self, producer: Any, streaming: bool) -> None:
         drain = ProducerDrain()
+        drain.stalled = self._producer_stalls
         drain.registerProducer(producer, streaming)
         self._accept(drain)
         if self._registered is None:
             self._registered = deque()
         self._registered.append(drain)
         self._output.push(drain)
+
+    def _producer_stalls(self, drain: ProducerDrain) -> None:
+        if not self._told_of_stall:
+            self._told_of_stall = True
+            self._log.warn(
+                "{handler}: {producer} writes nothing, however often it is asked; "
+                "it will be asked less often",
+                handler=self.handler_name,
+                producer=drain.producer_name,
+            )
+        self.callLater(_STALL, drain.ask_again)  # type: ignore[no-untyped-call]
 
     def unregisterProducer(self) -> None:
         """The registered producer whose turn it is has no more. ``IConsumer``."""
@@ -552,12 +695,25 @@ class AsyncChat(Protocol, TimeoutMixin):
     def makeConnection(self, transport: Any) -> None:
         """The transport is there. Twisted calls this."""
         self.transport = transport
-        if not self._life.on(Event.CONNECTED):
+        if self._life.state is State.CLOSED:
             abort(transport)  # closed before it was connected
+        else:
+            when_peer_is_known(transport, self._open)
+
+    def _open(self) -> None:
+        transport = self._transport
+        if self._life.state not in (State.NEW, State.FLUSHING):
+            return  # it was closed while its peer was not known
+        if self._watcher is not None and not self._watcher.opened(self):
+            if self._life.reason is None or self._life.state is State.FLUSHING:
+                self._abort(CloseReason.LIMIT, "refused")
             return
-        self._shaking_hands = INegotiated.providedBy(transport)
+        self._life.on(Event.CONNECTED)
+        if INegotiated.providedBy(transport):
+            self._shaking_hands = True
         if self.idle_timeout is not None:
             self._touch()
+        self.connected = 1
         self._output.attach(transport)
         if self.is_open:
             self._pause_transport()
@@ -579,12 +735,14 @@ class AsyncChat(Protocol, TimeoutMixin):
         if framer.stopped and not self.is_open:
             self._lingers = True
             return  # what a peer sent behind its QUIT is not executed
-        if data:
+        size = len(data)
+        if size:
+            framer.received += size
             if self._shaking_hands:
                 self.handshakeCompleted()  # a wrapper in between may not have passed it on
             if self.idle_timeout is not None or self.timeOut is not None:
                 self._touch()
-            if len(data) > self.ac_in_buffer_size:
+            if size > self.ac_in_buffer_size:
                 data = self._feed_all_but_last(data, self.ac_in_buffer_size)
         if output.corked:  # from inside a callback: the outer call goes on where it stands
             framer.feed(data)
@@ -595,6 +753,9 @@ class AsyncChat(Protocol, TimeoutMixin):
             own = self.get_terminator.__func__ is _get_terminator  # type: ignore[attr-defined]
         except AttributeError:  # a plain function, say
             own = False
+        ask: Callable[[AsyncChat], Terminator] | None = None if own else _ask_terminator
+        if self._watches_input:
+            ask = self._look_out(own, data)
         received = data
         # What is pushed meanwhile is written as one.
         output.corked = True
@@ -602,7 +763,7 @@ class AsyncChat(Protocol, TimeoutMixin):
             while True:
                 try:
                     limit = self.max_message_length
-                    framer.deliver(self, data, limit, _settle, None if own else _ask_terminator)
+                    framer.deliver(self, data, limit, _settle, ask)
                     break
                 except Exception:
                     self._failed()
@@ -614,9 +775,16 @@ class AsyncChat(Protocol, TimeoutMixin):
                 if received:
                     output.send()
         by_us = self._life.reason is not None and self._life.state is not State.FLUSHING
-        if not by_us and getattr(self.transport, "disconnecting", False):
-            self.close()  # the handler closed the transport: over TLS that takes both
-        if self._peer_finished:
+        if not by_us:
+            transport = self.transport
+            if getattr(transport, "disconnecting", False) or (
+                output.sends_at_once
+                and getattr(transport, "TLS", False)
+                and _is_disconnecting(transport)
+            ):
+                self.close()  # the handler closed the transport: over TLS that takes both
+        if self._watches_input:
+            self._drain_on()
             self._close_if_all_done()
 
     def _feed_all_but_last(self, data: bytes, size: int) -> bytes:
@@ -629,11 +797,15 @@ class AsyncChat(Protocol, TimeoutMixin):
         """A TLS transport is ready for input. ``IHandshakeListener``."""
         self._shaking_hands = False
         self._pause_transport()
+        upgrade = self._upgrade
+        if upgrade is not None and not upgrade.done.called:
+            self._resume(PauseReason.STARTING_TLS)
+            upgrade.done.callback(None)
 
     def readConnectionLost(self) -> None:
         """The peer has finished sending: answer what it sent, then close.
         ``IHalfCloseableProtocol``."""
-        self._peer_finished = True
+        self._peer_finished = self._watches_input = True
         if self._life.state is State.CLOSING:
             self._transport.loseConnection()
         else:
@@ -647,18 +819,24 @@ class AsyncChat(Protocol, TimeoutMixin):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: :meth:`handle_close`, once. The transport calls this."""
         detail = reason.getErrorMessage() if self._life.reason is None else ""
-        if not self._decide(Event.LOST, CloseReason.PEER, detail):
-            return
-        self.connected = 0
+        self._decide(Event.LOST, CloseReason.PEER, detail)
+        was_told, self.connected = self.connected, 0
         self._release(lost=True)
         self._set_close_timer(None)
         if self.timeOut is not None:
             self.setTimeout(None)  # type: ignore[no-untyped-call]
-        try:
-            self.handle_close()
-        except Exception:
-            self._log.failure("{handler}.handle_close() failed", handler=self._name)
+        if self._upgrade is not None:
+            self._upgrade.fail(ChatClosed(f"the connection ended before TLS: {self._end}"))
+        if was_told:
+            try:
+                self.handle_close()
+            except Exception:
+                self._log.failure("{handler}.handle_close() failed", handler=self.handler_name)
+                self._count_failure()
         self._gone()
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.ended(self)
 
     # -- Delivery ----------------------------------------------------------------------------
 
@@ -670,8 +848,34 @@ class AsyncChat(Protocol, TimeoutMixin):
     def _deliver_soon(self) -> None:
         # A terminator, or input, that came from outside of a callback: what waits
         # for it must not wait for the peer as well.
-        if not self._output.corked and self._framer.pending and not self._paused and self.is_open:
+        if self._output.corked or self._paused or not self.is_open:
+            return
+        if self._framer.pending or self._draining:
             self.callLater(0, self._deliver)  # type: ignore[no-untyped-call]
+
+    def _look_out(self, own: bool, data: bytes) -> Callable[[AsyncChat], Terminator] | None:
+        # Before input is delivered, while there is more to do than that. Answers
+        # whom the framer asks for the terminator.
+        if own and self._first_terminator is _UNKNOWN and not self._draining:
+            if self._framer.stopped or not (data or self._framer.pending):
+                return None
+            self._first_terminator = self._framer.terminator
+            if not self._framer.was_set:
+                self._warn_of_no_terminator()
+        self._watches_input = self._draining or self._peer_finished
+        if self._draining:
+            return _ask_and_drain
+        return None if own else _ask_terminator
+
+    def _warn_of_no_terminator(self) -> None:
+        kind = type(self)
+        if "_is_warned" not in vars(kind):
+            kind._is_warned = True
+            self._log.warn(
+                "{handler} never called set_terminator(): everything is collected, "
+                "found_terminator() is never called",
+                handler=self.handler_name,
+            )
 
     def _ask_terminator(self) -> Terminator:
         self._asking = True
@@ -680,6 +884,8 @@ class AsyncChat(Protocol, TimeoutMixin):
             terminator = as_bytes(terminator, self.text_encoding, "the terminator")
         compile_terminator(terminator)  # a bad answer is an error of the method as well
         self._asking = False
+        if self._first_terminator is _UNKNOWN:
+            self._first_terminator = terminator
         return terminator
 
     def _settle(self, result: object) -> None:
@@ -699,20 +905,192 @@ class AsyncChat(Protocol, TimeoutMixin):
         if not results:
             waits = True
             self._pause(PauseReason.HANDLER_BUSY)
-        elif isinstance(results[0], Failure):
-            self._raise_to_handler(results[0])
+        else:
+            self._look_at_outcome(results[0])
 
     def _handler_done(self, outcome: Any) -> None:
-        if isinstance(outcome, Failure) and (self.is_open or not outcome.check(ChatClosed)):
-            self._raise_to_handler(outcome)
+        self._look_at_outcome(outcome)
         self._resume(PauseReason.HANDLER_BUSY)
 
-    def _raise_to_handler(self, failure: Failure) -> None:
-        # Whatever a Deferred failed with, asyncio's CancelledError too, is an error here.
+    def _look_at_outcome(self, outcome: Any) -> None:
+        # Whatever a Deferred failed with, asyncio's CancelledError too, is an error here;
+        # but for the end of the connection, which is no news after it.
+        if isinstance(outcome, Failure) and (self.is_open or not outcome.check(ChatClosed)):
+            try:
+                outcome.raiseException()
+            except BaseException:
+                self._failed()
+
+    # -- The end of the service ---------------------------------------------------------------
+
+    def begin_drain(self) -> None:
+        """The service is to stop: end this connection when it stands between two messages.
+
+        :meth:`handle_drain` is called at once. What was begun is still received, handled
+        and answered: the connection is closed, as by :meth:`close_when_done`, once no byte
+        of a message was delivered, no callback is waited for and nobody has paused the input,
+        and the terminator is that of the first message again; so in a protocol of lines and
+        counted bodies it does not end between the two. What has come behind that message
+        is not delivered any more.
+
+        Called again, or on a connection that is closing, it does nothing.
+        """
+        if self._draining or self._life.reason is not None:
+            return
+        self._draining = self._watches_input = True
+        if self._life.state is State.NEW:
+            self._close(*_DRAINED)
+            return
+        self._saying_farewell = True
+        if self._output.corked:  # the callback that is being made has to return first
+            self._pause(PauseReason.DRAINING)
+        result = None
+        with self._blaming(*_DRAINED):
+            try:
+                result = self.handle_drain()
+            except Exception:
+                self._failed()
+        if isinstance(result, Awaitable):
+            as_deferred(result).addBoth(self._farewell_said)
+        else:
+            self._saying_farewell = False
+        self._drain_on()
+
+    def _farewell_said(self, outcome: Any) -> None:
+        self._saying_farewell = False
+        self._look_at_outcome(outcome)
+        self._drain_on()
+
+    def _drain_on(self) -> None:
+        # Ends a connection that is to end, if it may, or lets it go on to where it may.
+        if not self._draining or not self.is_open or self._output.corked:
+            return
         try:
-            failure.raiseException()
-        except BaseException:
+            terminator = self._terminator_now()
+        except Exception:
             self._failed()
+        else:
+            self._drain_at(terminator)
+
+    def _terminator_now(self) -> Terminator:
+        own = getattr(self.get_terminator, "__func__", None) is _get_terminator
+        return self._framer.terminator if own else self._ask_terminator()
+
+    def _drain_at(self, terminator: Terminator) -> None:
+        if (
+            self._paused & _BUSY_WITH_A_MESSAGE
+            or not self._framer.is_between_messages
+            or (self._first_terminator not in (_UNKNOWN, terminator))
+        ):
+            self._resume(PauseReason.DRAINING)
+        elif self._saying_farewell:
+            self._pause(PauseReason.DRAINING)
+        else:
+            self._finish(*_DRAINED)
+
+    def _ask_and_drain(self) -> Terminator:
+        terminator = self._terminator_now()
+        self._drain_at(terminator)
+        return terminator
+
+    # -- Security -----------------------------------------------------------------------------
+
+    def start_tls(self, options: Any, carry_over: bool = False) -> Deferred[None]:
+        """Go on over TLS: the command that agrees on it was received, or answered.
+
+        No input is delivered from now on until the connection is secure. All that was pushed
+        before is sent as it is, and all that is pushed afterwards is encrypted. Who was
+        connected to is the TLS server, who connected is the client.
+
+        Input that waits behind the command came from nobody knows whom. Then none of it is
+        delivered, the connection is cut, and the Deferred fails with
+        :exc:`PlaintextAfterStartTLS`; that is logged once. So there is
+        nothing that a handler has to do against it.
+
+        :param options: ``twisted.internet.ssl.CertificateOptions`` or another context factory
+            or connection creator; for a client ``optionsForClientTLS(hostname)``.
+        :param carry_over: whether input that waits is the peer's first word of TLS, behind
+            a header with no answer, and handed on as such.
+        :return: fires when the connection is secure; fails with :exc:`ChatClosed` if it ends
+            before. It may be ignored, or waited for in :meth:`found_terminator`.
+        :raise ChatClosed: if the connection is closing or closed.
+        :raise RuntimeError: if it is not connected, is secure already, or about to be.
+        :raise TypeError: if its transport has no ``startTLS()``, or the options can't be used.
+        """
+        self._check_start_tls(options)
+        upgrade = self._upgrade = _Upgrade(options, carry_over, self._switch_to_tls)
+        self._pause(PauseReason.STARTING_TLS)
+        if carry_over or not self._refuse_plaintext(upgrade):
+            self._queue_upgrade(upgrade)
+        return upgrade.done
+
+    def _queue_upgrade(self, upgrade: _Upgrade) -> None:
+        upgrade.places += 1
+        self._output.push(upgrade)
+
+    def _check_start_tls(self, options: Any) -> None:
+        if self._life.reason is not None:
+            raise self._can_not_send("start_tls()")
+        if self._life.state is State.NEW:
+            raise RuntimeError("start_tls() before the connection is made")
+        if self._upgrade is not None:
+            raise RuntimeError("start_tls() was called already")
+        kind = type(self.transport).__name__
+        if _is_secure(self.transport):
+            raise RuntimeError(f"start_tls() over {kind}, which is secure already")
+        if not (ITLSTransport.providedBy(self.transport) or hasattr(self.transport, "startTLS")):
+            raise TypeError(f"start_tls() over {kind}, which has no startTLS()")
+        client = getattr(self.transport, "_tlsClientDefault", None)
+        if client is None:
+            client = IOpenSSLClientConnectionCreator.providedBy(options)
+        creator = IOpenSSLClientConnectionCreator if client else IOpenSSLServerConnectionCreator
+        if not (creator.providedBy(options) or hasattr(options, "getContext")):
+            side = "client" if client else "server"
+            raise TypeError(f"start_tls() can't use {options!r} for a TLS {side}")
+
+    def _refuse_plaintext(self, upgrade: _Upgrade) -> bool:
+        # Input that belongs to no message yet, or pieces of a message that were delivered.
+        waiting = len(self._framer.unread)
+        if not waiting and self._framer.is_between_messages:
+            return False
+        error = PlaintextAfterStartTLS(
+            f"{waiting} bytes of plaintext wait behind the command that starts TLS"
+            if waiting
+            else "TLS is started in the middle of a message"
+        )
+        self._log.error(
+            "{handler}: connection to {peer} is cut: {error}",
+            handler=self.handler_name,
+            peer=self._peer,
+            error=str(error),
+        )
+        self._count_failure(Failure(error))
+        self._abort(CloseReason.ERROR, _in_words(error))
+        upgrade.fail(error)
+        return True
+
+    def _switch_to_tls(self, upgrade: _Upgrade) -> None:
+        # All that was pushed before start_tls() was given to the transport.
+        carried = b""
+        if upgrade.carry_over:
+            carried, self._framer.unread = self._framer.unread, b""
+        if self._life.reason is None and self._refuse_plaintext(upgrade):
+            return
+        if self._peer_finished:
+            self._close(CloseReason.PEER, "it finished sending")
+            return
+        transport = self._transport
+        try:
+            self._output.switch(lambda: transport.startTLS(upgrade.options))
+        except Exception as error:
+            upgrade.fail(error)
+            self._failed()
+            self._abort(CloseReason.ERROR, _in_words(error))
+            return
+        self._shaking_hands = True
+        transport.resumeProducing()  # to shake hands; plaintext is read no more
+        if carried:
+            transport.protocol.dataReceived(carried)
 
     # -- Told by the output --------------------------------------------------------------------
 
@@ -758,7 +1136,9 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def message_too_long(self) -> None:
         """Calls :meth:`handle_message_too_long`, for the framer."""
-        with self._blaming(CloseReason.LIMIT, f"message over {self.max_message_length} bytes"):
+        detail = f"message over {self.max_message_length} bytes"
+        self._count_limit("max_message_length", detail)
+        with self._blaming(CloseReason.LIMIT, detail):
             self.handle_message_too_long()
         self.incoming.clear()
 
@@ -766,8 +1146,11 @@ class AsyncChat(Protocol, TimeoutMixin):
         """Calls :meth:`handle_timeout`, unless it is the handler that holds the input up."""
         if not self.is_open:
             return
-        if not self._paused & {PauseReason.HANDLER_BUSY, PauseReason.USER_ASKED}:
-            with self._blaming(CloseReason.TIMEOUT, f"idle for {self.idle_timeout} s"):
+        held_up = self._paused & {PauseReason.HANDLER_BUSY, PauseReason.USER_ASKED}
+        if not held_up or PauseReason.STARTING_TLS in self._paused:  # then it waits for the peer
+            detail = f"idle for {self.idle_timeout} s"
+            self._count_limit("idle_timeout", detail)
+            with self._blaming(CloseReason.TIMEOUT, detail):
                 try:
                     self.handle_timeout()
                 except Exception:
@@ -787,17 +1170,28 @@ class AsyncChat(Protocol, TimeoutMixin):
         # Called while an exception of a callback is handled.
         if self._life.reason is not None:  # a close was decided: no more callbacks
             self._log.failure(
-                "{handler} failed after its connection was closed", handler=self._name
+                "{handler} failed after its connection was closed", handler=self.handler_name
             )
+            self._count_failure()
         else:
             self._call_handle_error()
 
+    def _count_failure(self, failure: Failure | None = None) -> None:
+        if self._watcher is not None:
+            self._watcher.failed(self, failure or Failure())
+
+    def _count_limit(self, limit: str, detail: str) -> None:
+        if self._watcher is not None:
+            self._watcher.limited(self, limit, detail)
+
     def _call_handle_error(self) -> None:
+        self._count_failure()
         with self._blaming(CloseReason.ERROR, _in_words(sys.exc_info()[1])):
             try:
                 self.handle_error()
             except Exception:
-                self._log.failure("{handler}.handle_error() failed", handler=self._name)
+                self._log.failure("{handler}.handle_error() failed", handler=self.handler_name)
+                self._count_failure()
                 self._abort(*self._blame)
             if self._asking:
                 # Without its terminator the input can't be judged.
@@ -822,6 +1216,7 @@ class AsyncChat(Protocol, TimeoutMixin):
             return
         self._release()
         if self.transport is None:
+            self._life.on(Event.LOST)
             self._gone()
             return
         self._set_close_timer(self.close_timeout)
@@ -838,6 +1233,8 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._release()
         if self.transport is not None:
             abort(self.transport)
+        elif self._life.on(Event.LOST):
+            self._gone()
 
     def _release(self, lost: bool = False) -> None:
         # The one place where a connection lets go of what it holds, before the
@@ -862,6 +1259,8 @@ class AsyncChat(Protocol, TimeoutMixin):
     def _gone(self) -> None:
         reason = self._life.reason
         assert reason is not None
+        if self._upgrade is not None:
+            self._upgrade.forget()
         waiting, self._closed = self._closed or [], None
         for each in waiting:
             if not each.called:  # one that waits may cancel another
@@ -892,6 +1291,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         else:
             cut = "in which the peer did not close"
         cut = f"cut after {self.close_timeout} s {cut}"
+        self._count_limit("close_timeout", cut)
         self._life.detail = f"{self._life.detail}; {cut}" if self._life.detail else cut
         self._abort(*self._blame)
 
@@ -899,5 +1299,6 @@ class AsyncChat(Protocol, TimeoutMixin):
 # For each chunk received: names of a module are had faster than attributes of a class,
 # and functions faster than methods bound to a connection.
 _get_terminator = AsyncChat.get_terminator
+_ask_and_drain = AsyncChat._ask_and_drain
 _ask_terminator = AsyncChat._ask_terminator
 _settle = AsyncChat._settle

@@ -148,6 +148,20 @@ def test_a_get_terminator_on_the_instance_is_asked() -> None:
     assert chat.messages == [b"a\nb"]
 
 
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_a_count_that_a_method_repeats_is_one_count_however_it_is_cut(cut: int) -> None:
+    class Fives(Chat):
+        def get_terminator(self) -> int:
+            return 5
+
+    chat = Fives(5)
+    Wire().connect(chat)
+    chat.dataReceived(b"abcdefg"[:cut])
+    chat.dataReceived(b"abcdefg"[cut:])
+    assert chat.messages == [b"abcde"]
+    assert chat.events[-1] == ("data", b"fg")
+
+
 def test_a_callback_replaced_on_the_instance_in_the_middle_of_a_chunk_is_used() -> None:
     chat, _ = connected()
     seen: list[str] = []

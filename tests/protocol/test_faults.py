@@ -35,7 +35,7 @@ def test_a_callback_that_raises_ends_its_connection_once_its_output_is_sent(
     assert (chat.close_reason, chat.close_detail) == ("error", "ZeroDivisionError: on purpose")
     (logged,) = logged_failures()
     assert "Chat failed" in logged
-    assert "IPv4Address" in logged, "the peer's address is named"
+    assert "192.168.1.1:54321" in logged, "the peer's address is named"
     assert "ZeroDivisionError: on purpose" in logged
     assert (other.messages, other_wire.disconnecting) == ([b"one"], False)
 
@@ -252,6 +252,23 @@ def test_handle_error_may_still_say_something_after_a_producer_broke() -> None:
     chat, wire = connected(error=lambda chat: chat.push(b"sorry"))
     chat.push_with_producer(Broken(ZeroDivisionError()))
     assert (wire.value(), wire.disconnecting) == (b"piece sorry", True)
+
+
+@pytest.mark.parametrize("how", ["close", "discard_buffers"])
+def test_a_producer_that_drops_the_queue_as_its_coroutine_begins_is_dropped(how: str) -> None:
+    class Rude:
+        async def more(self) -> bytes:
+            getattr(chat, how)()
+            return b"dropped"
+
+    chat, wire = connected()
+    chat.push_with_producer(Rude())
+    if how == "discard_buffers":
+        chat.push(b"later")
+    assert (wire.value(), chat.is_open) == (
+        (b"later", True) if how == "discard_buffers" else (b"", False)
+    )
+    assert ("error",) not in chat.events
 
 
 def test_an_empty_piece_ends_a_producer_with_more() -> None:

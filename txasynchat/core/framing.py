@@ -76,6 +76,7 @@ def ignore(handler: Any, result: object) -> None:
 _NOTHING_HELD = Link()
 _NO_PIECES: list[bytes] = []  # of those who never split anything; nobody writes to it
 _NEVER_ASKED = object()
+_NEVER_SET = object()
 
 
 class Framer:
@@ -86,6 +87,7 @@ class Framer:
 
     :param joins: whether a chunk is joined to what is left of those before it, as in
         the removed module, rather than queued behind it. To be used where that is rare.
+    :ivar received: how many bytes came; counted by who feeds it, if at all.
     :ivar stopped: True from :meth:`stop` to :meth:`go`.
 
     >>> class Print:
@@ -103,6 +105,7 @@ class Framer:
 
     __slots__ = (
         "_asked",
+        "_begun",
         "_data",
         "_due",
         "_held",
@@ -113,23 +116,26 @@ class Framer:
         "_link",
         "_matched",
         "_matcher",
+        "_messages",
         "_pieces",
         "_pos",
         "_skipping",
         "_terminator",
         "_unsplit",
         "_walk",
+        "received",
         "stopped",
     )
 
     def __init__(self, joins: bool = False) -> None:
         self.stopped = False
+        self.received = 0
         self._joins = joins
         # What ended the last message: the matcher and the bytes it matched.
         self._matched: tuple[Matcher, bytes] | None = None
         self._terminator: Terminator = None
         self._matcher: Matcher | None = None
-        self._asked: object = _NEVER_ASKED
+        self._asked: object = _NEVER_SET
         # Input not yet consumed, in order: _held, _data from _pos on, _late. A chunk
         # that is used up is let go: then _data is empty and _pos is 0.
         self._held = bytearray()
@@ -140,8 +146,11 @@ class Framer:
         self._late: deque[bytes] | None = None
         # The message: bytes collected by a searched terminator, and what is owed.
         self._length = 0
+        self._begun = False  # whether something else was collected of it
         self._skipping = False
         self._due: _Due | None = None
+        # Those that ended, but for the ones of a walk under way.
+        self._messages = 0
         # Bytes that are counted already, while the handler is given them.
         self._in_hand = 0
         # While one split of a chunk is walked through: its pieces and the walk.
@@ -167,6 +176,22 @@ class Framer:
         matcher, text = self._matched
         return matcher.describe(text)
 
+    @property
+    def was_set(self) -> bool:
+        """Whether anybody ever said what the terminator is."""
+        return self._asked is not _NEVER_SET
+
+    @property
+    def messages(self) -> int:
+        """How often ``found_terminator`` was called."""
+        return self._messages if self._walk is None else self._messages + self._walked()
+
+    def _walked(self) -> int:
+        # How many messages of the walk under way were reported.
+        assert self._walk is not None
+        done = len(self._pieces) - length_hint(self._walk)
+        return done - (self._due is _FOUND)
+
     def set_terminator(self, terminator: Terminator, max_match: int | None = None) -> None:
         """Judge the next byte by `terminator`. May be called at any moment.
 
@@ -191,7 +216,7 @@ class Framer:
             self._release_held()
         self._in_hand = 0
         if self._skipping:  # the rest of a message that is too long is judged anew
-            self._skipping, self._length = False, 0
+            self._skipping, self._length, self._begun = False, 0, True
         self._terminator = terminator
         self._matcher = matcher
         self._link = _NOTHING_HELD if matcher is None else matcher.root
@@ -206,10 +231,12 @@ class Framer:
     def _adopt(self, answer: Terminator) -> None:
         # An overridden get_terminator() answered. A count that is under way goes
         # on, whether the method names the bytes still missing or the whole.
-        if answer == self._terminator or (answer == self._asked and self._terminator):
-            return
-        self.set_terminator(answer)
-        self._asked = answer
+        if answer == self._terminator:
+            if self._asked is _NEVER_ASKED:
+                self._asked = answer
+        elif answer != self._asked or not self._terminator:
+            self.set_terminator(answer)
+            self._asked = answer
 
     # -- Input ----------------------------------------------------------------------
 
@@ -245,7 +272,7 @@ class Framer:
         """Forget the input not yet consumed, and what the current message has counted."""
         self.unread = b""
         self._length = 0
-        self._skipping = False
+        self._begun = self._skipping = False
 
     @property
     def pending(self) -> bool:
@@ -256,6 +283,14 @@ class Framer:
         if self._walk is not None:
             self._interrupt()
         return bool(self._due or self._data or self._late)
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether nothing of a message was delivered or is held back, and no call is owed."""
+        if self._walk is not None:
+            self._interrupt()
+        begun = self._length or self._begun or self._skipping or self._held
+        return not begun and self._due is None
 
     def stop(self) -> None:
         """Make no more calls, beginning now, until :meth:`go`."""
@@ -313,6 +348,7 @@ class Framer:
                 if due is _TOO_LONG:
                     handler.message_too_long()
                 else:
+                    self._messages += 1
                     result = handler.found_terminator()
                     if result is not None:
                         settle(handler, result)
@@ -323,6 +359,8 @@ class Framer:
                 self._data, self._unsplit = self._late.popleft(), True
             if ask is not None:
                 self._adopt(ask(handler))
+                if self.stopped or not self._data:
+                    continue
             matcher = self._matcher
             if matcher is None:
                 self._count(handler, settle)
@@ -351,13 +389,19 @@ class Framer:
             if taken == wanted:
                 self._matched = None
                 self._length = 0
+                self._begun = False
                 self._due = _FOUND
+            else:
+                self._begun = True
+        else:
+            self._begun = True
         try:
             handler.collect_incoming_data(data)
         finally:
             self._in_hand = 0
         if self._due is _FOUND and not self.stopped:
             self._due = None
+            self._messages += 1
             result = handler.found_terminator()
             if result is not None:
                 settle(handler, result)
@@ -401,6 +445,7 @@ class Framer:
             ):
                 return False
             self._length = 0
+            self._begun = False
             self._matched = matcher, literal  # type: ignore[assignment]
             self._pieces = pieces
             self._walk = walk = iter(pieces)
@@ -423,6 +468,7 @@ class Framer:
             if self._walk is not walk:
                 return True
             self._walk = None
+            self._messages += len(pieces)
         link = matcher.tail(rest, 0) if matcher.first in rest else matcher.root
         keep = link.held
         length = self._length + len(rest) - keep
@@ -445,6 +491,7 @@ class Framer:
         if self._walk is None:
             return
         assert self._matcher is not None and self._matcher.literal is not None
+        self._messages += self._walked()
         done = len(self._pieces) - length_hint(self._walk)
         pos = self._pos + sum(map(len, self._pieces[:done])) + done * len(self._matcher.literal)
         self._move_to(pos)
@@ -481,6 +528,7 @@ class Framer:
             self._matched = matcher, bytes(self._held)
             self._held.clear()
             self._length, self._link = 0, matcher.root
+            self._begun = False
             self._due = None if self._skipping else _FOUND
             if self._skipping:
                 self._skipping = False

@@ -29,7 +29,7 @@ class CloseReason(str, Enum):
 class State(Enum):
     """Where a connection is in its life."""
 
-    NEW = "not connected yet"
+    NEW = "not connected yet, or not known to whom"
     OPEN = "open"
     FLUSHING = "closing once its output is sent"
     CLOSING = "closing"
@@ -56,7 +56,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.NEW: {
         Event.CONNECTED: State.OPEN,
         Event.FINISH: State.FLUSHING,
-        Event.CLOSE: State.CLOSED,
+        Event.CLOSE: State.CLOSING,
+        Event.LOST: State.CLOSED,
     },
     State.OPEN: {
         Event.FINISH: State.FLUSHING,

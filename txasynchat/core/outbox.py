@@ -150,7 +150,7 @@ class Outbox:
     (b'head body', True)
     """
 
-    __slots__ = ("_offset", "awaited", "failure", "orphan", "producers", "queue", "size")
+    __slots__ = ("_left", "_offset", "awaited", "failure", "orphan", "producers", "queue", "size")
 
     def __init__(self) -> None:
         # A list takes a tenth of an empty deque's memory, which each idle connection
@@ -161,11 +161,18 @@ class Outbox:
         self.awaited: Awaitable[BytesLike] | None = None
         self.orphan: Awaitable[BytesLike] | None = None
         self._offset = 0
+        self._left = 0  # how many items have left the queue, its end not counted
         self.failure: BaseException | None = None
 
     def __len__(self) -> int:
         """The number of items."""
         return len(self.queue)
+
+    @property
+    def accepted(self) -> int:
+        """How many items were ever queued, but for the end."""
+        ends = bool(self.queue) and self.queue[-1] is None
+        return self._left + len(self.queue) - ends
 
     @property
     def ended(self) -> bool:
@@ -216,6 +223,7 @@ class Outbox:
         ends = queue[-1] is None
         if ends:
             queue.pop()
+        self._left += len(queue)
         whole: bytes = queue[0] if len(queue) == 1 else b"".join(queue)
         queue.clear()
         if ends:
@@ -237,6 +245,7 @@ class Outbox:
             self._offset = 0
             gone += 1
         del self.queue[:gone]
+        self._left += gone
         self.size -= cut
         return cut
 
@@ -260,9 +269,11 @@ class Outbox:
         produced = as_bytes(data, encoding, f"what {producer!r} produced")
         if produced:
             self.queue.insert(0, produced)
+            self._left -= 1  # it will leave as an item, which it is not
             self.size += len(produced)
         else:
             del self.queue[0]
+            self._left += 1
             self.producers -= 1
 
     def clear(self) -> list[Any]:
@@ -271,6 +282,7 @@ class Outbox:
         :return: the producers that were in it, for the caller to stop.
         """
         producers = [item for item in self.queue if not isinstance(item, (bytes, type(None)))]
+        self._left = self.accepted
         self.queue.clear()
         self.size = self._offset = self.producers = 0
         self.awaited = self.failure = None
