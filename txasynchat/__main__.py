@@ -1,4 +1,4 @@
-"""``python -m txasynchat``: run old programs on the reactor."""
+"""``python -m txasynchat``: run old programs on the reactor, and handlers as a service."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from io import open_code
 from types import CodeType, ModuleType, TracebackType
@@ -20,12 +21,23 @@ _RUN = (
     "of txasynchat. It has its own sys.argv, exit status and traceback."
 )
 
+_TRACES = {
+    "replay": "feed a recorded conversation to a handler, and compare what it answers",
+    "show": "print a recorded conversation for people",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line says.
 
     :raise SystemExit: with the exit status, if it is not to be 0.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments[:1]) == ["serve"]:
+        from txasynchat.serve import serve
+
+        serve(arguments[1:])
+        return
     parser = ArgumentParser("python -m txasynchat", description=__doc__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     run = commands.add_parser(
@@ -49,8 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("-m", dest="module", action="store_true", help="run a module, not a script")
     run.add_argument("program", metavar="SCRIPT", help="the script, or with -m the module")
     run.add_argument("arguments", nargs=REMAINDER, metavar="ARGUMENT", help="for the program")
+    commands.add_parser(
+        "serve",
+        help="run a handler or a server as a service: the options are those of twistd asynchat",
+        add_help=False,
+    )
+    for name, words in _TRACES.items():
+        command = commands.add_parser(name, help=words)
+        if list(arguments[:1]) == [name]:  # what it needs, "run" had better not import
+            getattr(import_module(f"txasynchat.{name}"), f"{name}_command")(command)
     options = parser.parse_args(arguments)
-    _run(options, run)
+    if "call" in options:
+        options.call(options)
+    else:
+        _run(options, run)
 
 
 def _run(options: Namespace, parser: ArgumentParser) -> None:
@@ -69,15 +93,12 @@ def _run(options: Namespace, parser: ArgumentParser) -> None:
 
 
 def _install_reactor(name: str, parser: ArgumentParser) -> None:
-    from twisted.application.reactors import NoSuchReactor, getReactorTypes, installReactor
+    from txasynchat.serve import install_reactor
 
     try:
-        installReactor(name)
-    except NoSuchReactor:
-        known = ", ".join(sorted({each.shortName for each in getReactorTypes()}))
-        parser.error(f"--reactor {name}: there is no such reactor; there are {known}")
-    except Exception as error:
-        parser.error(f"--reactor {name}: {type(error).__name__}: {error}")
+        install_reactor(name)
+    except ValueError as error:
+        parser.error(f"--reactor {name}: {error}")
 
 
 def _load_script(path: str, module: ModuleType, parser: ArgumentParser) -> CodeType:

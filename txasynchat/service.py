@@ -1,19 +1,27 @@
-"""ChatService: listens on endpoints and says so."""
+"""The services of ``twistd asynchat``: they listen on endpoints, say so, and end well."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import signal
+from collections.abc import Callable, Sequence
+from threading import current_thread, main_thread
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txasynchat.addresses import in_words
+from txasynchat.connections import Connections
+from txasynchat.listening import Listener
+from txasynchat.tls import reload_all
 
-__all__ = ("ChatService", "ListenFailed")
+if TYPE_CHECKING:
+    from txasynchat.trace import TracingFactory
+
+__all__ = ("ChatService", "ListenFailed", "ListeningService", "Signals")
 
 
 class ListenFailed(SystemExit, Exception):
@@ -25,27 +33,29 @@ class ListenFailed(SystemExit, Exception):
     """
 
 
-class ChatService(Service):
-    """Serves the connections of one factory on any number of endpoints.
+class ListeningService(Service):
+    """Listens on any number of endpoints while it runs.
 
     :param factory: makes the protocol of each connection.
-    :param endpoints: pairs of an endpoint and its description, for messages.
+    :param listeners: the endpoints.
     :param what: names what is served, for messages.
+    :param option: the option that the endpoints come from, for messages.
     :ivar ports: what is listened on while the service runs.
     """
 
     _log = Logger()
-    name = "asynchat"
 
     def __init__(
         self,
         factory: IProtocolFactory,
-        endpoints: Sequence[tuple[IStreamServerEndpoint, str]],
+        listeners: Sequence[Listener],
         what: str,
+        option: str = "--listen",
     ) -> None:
         self.factory = factory
-        self.endpoints = endpoints
+        self.listeners = listeners
         self.what = what
+        self.option = option
         self.ports: list[IListeningPort] = []
         self._listening: list[Deferred[Any]] = []
 
@@ -65,28 +75,41 @@ class ChatService(Service):
     def _listen(self) -> None:
         if self._listening:
             return
-        for endpoint, description in self.endpoints:
-            listening: Deferred[Any] = endpoint.listen(self.factory)
+        for listener in self.listeners:
+            listening: Deferred[Any] = listener.listen(self.factory)
             self._listening.append(listening)
-            listening.addCallback(self._opened, description)
+            listening.addCallback(self._opened, listener.description)
             failure = _failure_so_far(listening)
             if failure is not None:
                 self._stop_listening()
-                raise ListenFailed(f"asynchat: --listen {description}: {failure.getErrorMessage()}")
-            listening.addErrback(self._refused, description)
+                raise ListenFailed(
+                    f"asynchat: {self.option} {listener.description}: {failure.getErrorMessage()}"
+                )
+            listening.addErrback(self._refused, listener.description)
 
     def _refused(self, failure: Failure, description: str) -> None:
         if not failure.check(CancelledError):
-            self._log.failure("can't --listen {description}", failure, description=description)
+            self._log.failure(
+                "can't {option} {description}",
+                failure,
+                option=self.option,
+                description=description,
+            )
 
     def _opened(self, port: IListeningPort, description: str) -> None:
         self.ports.append(port)
         self._log.info(
-            "serving {what} on {host} (--listen {description})",
+            "serving {what} on {host} ({option} {description})",
             what=self.what,
             host=in_words(port.getHost()),
+            option=self.option,
             description=description,
         )
+
+    def reload(self) -> None:
+        """Read the certificates of the TLS endpoints again; connections live on."""
+        for listener in self.listeners:
+            listener.reload()
 
     def stopService(self) -> Deferred[Any]:
         """Stop listening.
@@ -102,6 +125,133 @@ class ChatService(Service):
         self._listening.clear()
         ports, self.ports = self.ports, []
         return gatherResults([d for d in (port.stopListening() for port in ports) if d])
+
+
+class ChatService(ListeningService):
+    """Serves the connections of one factory, and lets them finish when it stops.
+
+        :param connections: the factory, with its limits: it makes the protocol of each
+            connection and keeps count.
+        :param listeners: the endpoints.
+        :param what: names what is served, for messages.
+        :param drain_timeout: seconds that connections have to finish, once it is to stop.
+        :param record: puts around the factory what records the traffic; it is closed at the end.
+
+        >>> from txasynchat import AsyncChatFactory
+        >>> from txasynchat.echo import EchoHandler
+        >>> from txasynchat.listening import Listener
+    from txasynchat.tls import reload_all
+
+    if TYPE_CHECKING:
+        from txasynchat.trace import TracingFactory
+        >>> service = ChatService(
+        ...     Connections(AsyncChatFactory(EchoHandler)),
+        ...     [Listener("tcp:8007:interface=127.0.0.1")],
+        ...     "the ECHO example",
+        ... )
+        >>> service.running
+        0
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        listeners: Sequence[Listener],
+        what: str,
+        drain_timeout: float = 30.0,
+        record: Callable[[IProtocolFactory], TracingFactory] | None = None,
+    ) -> None:
+        factory: Any = connections
+        self._trace = None if record is None else record(factory)
+        super().__init__(factory if self._trace is None else self._trace, listeners, what)
+        self.connections = connections
+        self.drain_timeout = drain_timeout
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop listening, and let the connections finish: see :meth:`Connections.drain`.
+
+        :return: fires when no connection is left, with how many finished and were cut.
+        """
+        stopped = maybeDeferred(super().stopService)
+        return stopped.addCallback(lambda _: self._drain())
+
+    def _drain(self) -> Deferred[Any]:
+        drained = self.connections.drain(self.drain_timeout)
+        return drained.addBoth(self._drained)
+
+    def _drained(self, result: Any) -> Any:
+        self.connections.stop()
+        if self._trace is not None:
+            self._trace.close()
+        return result
+
+    def reload(self) -> None:
+        """Read all certificates again: of the endpoints, and of every
+        :class:`~txasynchat.tls.ReloadableContext`. Connections live on."""
+        super().reload()
+        reload_all()
+
+    def hurry(self) -> None:
+        """Cut the connections that have not finished yet."""
+        self.connections.cut("told a second time to stop")
+
+
+class Signals(Service):
+    """What the signals of an operator do to a process that serves.
+
+    SIGTERM stops the reactor, which stops the services; the exit status is 0. (Twisted's
+    own handler makes ``twistd`` die of the signal once all is stopped.) A second SIGTERM
+    or SIGINT while that lasts cuts what has not finished. SIGHUP reloads.
+
+    :param hurry: called for a second signal to stop.
+    :param reload: called for SIGHUP.
+    """
+
+    def __init__(self, hurry: Callable[[], object], reload: Callable[[], object]) -> None:
+        self._hurry = hurry
+        self._reload = reload
+        self._before: dict[int, Any] = {}
+        self._stopping = False
+
+    def startService(self) -> None:
+        """Take the signals over, once the reactor has set up its own."""
+        super().startService()  # type: ignore[no-untyped-call]
+        from twisted.internet import reactor  # noqa: TID251
+
+        reactor.callWhenRunning(self._install)
+
+    def _install(self) -> None:
+        if current_thread() is main_thread() and self.running:
+            for number, handle in (
+                (signal.SIGTERM, self._terminate),
+                (signal.SIGINT, self._terminate),
+                (signal.SIGHUP, self._hang_up),
+            ):
+                self._before[number] = signal.signal(number, handle)
+
+    def stopService(self) -> None:
+        """The second signal is another matter from now on; SIGHUP does nothing."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._stopping = True
+
+    def _terminate(self, number: int, frame: Any) -> None:
+        from twisted.internet import reactor  # noqa: TID251
+
+        if self._stopping:
+            reactor.callFromThread(self._hurry)  # type: ignore[attr-defined]
+            return
+        self._stopping = True
+        before = self._before[number]
+        if number == signal.SIGINT and callable(before):
+            before(number, frame)
+        else:
+            reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
+
+    def _hang_up(self, number: int, frame: Any) -> None:
+        from twisted.internet import reactor  # noqa: TID251
+
+        if not self._stopping:
+            reactor.callFromThread(self._reload)  # type: ignore[attr-defined]
 
 
 def _failure_so_far(deferred: Deferred[Any]) -> Failure | None:

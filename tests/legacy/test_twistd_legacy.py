@@ -248,7 +248,7 @@ def test_it_serves_what_an_old_program_has(
         assert ask(address, b"another\n") == b"ANOTHER\n"
         assert say(b"again\n") == b"AGAIN\n"
     status, log = service.end()
-    assert status == -signal.SIGTERM
+    assert status == 0
     assert "Traceback" not in log
 
 
@@ -282,10 +282,9 @@ def test_it_serves_it_on_the_reactor_of_the_operators_choice(
         ("ThreeRequired", r"constructed with \(server, sock, addr\), not with \(sock, addr\)"),
         ("NothingTaken", r"not with \(sock, addr\)"),
         ("KeywordRequired", "server"),
-        ("NoDispatcher", "no subclass of txasynchat.AsyncChat, and no asyncore dispatcher"),
-        ("function", "no subclass of txasynchat.AsyncChat, and no asyncore dispatcher"),
+        ("NoDispatcher", "no subclass of txasynchat.AsyncChat, no asyncore dispatcher"),
         ("handler", "accept"),
-        ("ServerOnPort", "needs arguments: .*port"),
+        ("ServerOnPort", "needs other arguments: .*port"),
         ("FailingServer", "no such colour"),
         ("ServerWithoutLuck", "no such interface"),
         ("Missing", "Missing"),
@@ -317,7 +316,7 @@ def test_help_says_that_old_handlers_and_servers_are_taken(folder: Path) -> None
     )
     text = " ".join(result.stdout.split())
     assert "constructed with (sock, addr)" in text
-    assert "constructed without arguments" in text
+    assert "a server for asyncore" in text
 
 
 # -- Next to ordinary services ---------------------------------------------------------
@@ -388,7 +387,7 @@ def test_an_old_server_and_a_service_of_twisteds_are_served_by_one_process(
             assert say_old(b"old %d\n" % number) == b"OLD %d\n" % number
             assert say_echo(b"") == b"old %d!\n" % number
     status, log = service.end()
-    assert status == -signal.SIGTERM
+    assert status == 0
     assert "Traceback" not in log
 
 

@@ -95,6 +95,7 @@ class Service:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "my_handlers.py").write_text(HANDLERS)
+    (tmp_path / "broken.py").write_text("import txasynchat\nnonsense()\n")
     return tmp_path
 
 
@@ -162,11 +163,27 @@ def test_it_serves_a_handler_of_the_current_folder_on_several_endpoints(
     [
         (["--listen", "nonsense:1"], "--listen nonsense:1: .*Unknown endpoint type"),
         (["--listen", "tcp:x"], "--listen tcp:x: "),
-        (["--handler", "nocolon"], "--handler nocolon: expected MODULE:CLASS"),
+        (["--handler", "nocolon"], "--handler nocolon: expected MODULE:NAME"),
         (["--handler", "no_such_module:X"], "--handler no_such_module:X: .*No module named"),
         (["--handler", "my_handlers:Missing"], "--handler my_handlers:Missing: .*Missing"),
         (["--handler", "my_handlers:not_a_class"], "no subclass of txasynchat.AsyncChat"),
-        (["--handler", "my_handlers:NeedsArguments"], "needs arguments: .*colour"),
+        (["--handler", "my_handlers:NeedsArguments"], "needs other arguments: .*colour.*--arg"),
+        (["--handler", "my_handlers:Upper", "--arg", "5"], "needs other arguments: .*too many"),
+        (["--handler", "broken:Handler"], r"NameError: .*'nonsense'.* \(broken.py, line 2\)"),
+        (["--max-connections", "many"], "--max-connections many: expected a whole number"),
+        (["--max-per-peer=-1"], "--max-per-peer -1: expected a whole number"),
+        (["--max-message-length", "1.5"], "--max-message-length 1.5: expected a whole number"),
+        (["--max-queued-output", ""], "--max-queued-output : expected a whole number"),
+        (["--idle-timeout", "nan"], "--idle-timeout nan: expected a number of seconds"),
+        (["--first-message-timeout", "x"], "--first-message-timeout x: expected a number of"),
+        (["--close-timeout=-1"], "--close-timeout -1: expected a number of seconds"),
+        (["--drain-timeout", "inf"], "--drain-timeout inf: expected a number of seconds"),
+        (["--workers", "0"], "--workers 0: expected a number above 0"),
+        (["--workers", "two"], "--workers two: expected a whole number"),
+        (["--metrics", "nonsense"], "--metrics nonsense: "),
+        (["--trace", "no/such/folder/file"], "--trace no/such/folder/file: .*No such file"),
+        (["--trace", "t", "--trace-mask", "os"], "--trace-mask os: expected MODULE:NAME"),
+        (["--trace", "t", "--trace-mask", "os:sep"], "--trace-mask os:sep: is not callable"),
     ],
 )
 def test_a_bad_value_is_one_clear_line(

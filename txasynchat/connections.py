@@ -1,0 +1,386 @@
+"""Connections: who is connected to a service, who may be, and what they did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocolFactory
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txasynchat.addresses import in_words
+from txasynchat.core.lifecycle import CloseReason
+from txasynchat.limits import Limits, peer_key
+
+__all__ = ("Connections",)
+
+_SUMS = ("bytes_in", "bytes_out", "messages_in", "messages_out")
+
+
+@dataclass
+class _Entry:
+    """What the register knows of a live connection."""
+
+    __slots__ = ("address", "number", "peer", "since")
+
+    number: int
+    since: float
+    peer: IPv4Address | IPv6Address | None
+    address: IAddress
+
+
+@dataclass
+class _Tally:
+    """What the connections of one handler did that are gone."""
+
+    accepted: int = 0
+    errors: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    limits: Counter[str] = field(default_factory=Counter)
+    sums: Counter[str] = field(default_factory=Counter)
+    pauses: Counter[str] = field(default_factory=Counter)
+
+    def add(self, traffic: dict[str, Any]) -> None:
+        self.sums.update({name: traffic[name] for name in _SUMS})
+        self.pauses.update(traffic["pauses"])
+
+    def numbers(self, live: list[dict[str, Any]]) -> dict[str, Any]:
+        total = _Tally(sums=self.sums.copy(), pauses=self.pauses.copy())
+        for traffic in live:
+            total.add(traffic)
+        return {
+            "connections_open": len(live),
+            "connections_accepted": self.accepted,
+            "connections_refused": dict(self.refused),
+            "connections_ended": {str(each): self.ended[str(each)] for each in CloseReason},
+            "limits_hit": dict(self.limits),
+            "handler_errors": self.errors,
+            **{name: total.sums[name] for name in _SUMS},
+            "queued_output": sum(traffic["queued_output"] for traffic in live),
+            "pauses": dict(total.pauses),
+        }
+
+
+class Connections(Factory):
+    """The connections of a service: a factory around the one that makes its protocols.
+
+    It refuses connections beyond the :class:`~txasynchat.limits.Limits`, watches those
+    it let in, counts, logs what happens to them as events with fields
+    (``twisted.logger``), and ends them one after the other when the service stops. It is
+    the :class:`~txasynchat.watcher.Watcher` of each.
+
+    :param factory: makes the protocols: an :class:`~txasynchat.AsyncChat` or what a
+        :class:`~txasynchat.LegacyFactory` makes, maybe in wrappers of
+        ``twisted.protocols.policies``.
+    :param limits: the limits; the defaults if None.
+    :param name: names the handler, for the log.
+    :param clock: tells the time, ``IReactorTime``; the reactor if None.
+    """
+
+    _log = Logger()
+    noisy = False
+
+    def __init__(
+        self,
+        factory: IProtocolFactory,
+        limits: Limits | None = None,
+        name: str = "",
+        clock: Any = None,
+    ) -> None:
+        if clock is None:
+            from twisted.internet import reactor as clock  # noqa: TID251
+        self.factory = factory
+        self.limits = Limits() if limits is None else limits
+        self.name = name or type(factory).__name__
+        self._clock = clock
+        self._number = 0
+        #: All that were made and have not ended; those that were let in have an entry.
+        self._made: set[Any] = set()
+        self._live: dict[Any, _Entry] = {}
+        self._of_peer: Counter[IPv4Address | IPv6Address] = Counter()
+        self._tallies: dict[str, _Tally] = {}
+        # Those that have not sent a message yet, the first that came in front.
+        self._fresh: dict[Any, float] = {}
+        self._fresh_call: Any = None
+        self._waiting: list[Deferred[None]] = []
+        self._draining = False
+        self._cut = 0
+
+    def __len__(self) -> int:
+        """How many are alive."""
+        return len(self._made)
+
+    def doStart(self) -> None:
+        """One port more is open. ``IProtocolFactory``."""
+        self.factory.doStart()
+
+    def doStop(self) -> None:
+        """One port less is open. ``IProtocolFactory``."""
+        self.factory.doStop()
+
+    # -- Letting in -----------------------------------------------------------------
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Make the protocol of a connection, or refuse it. ``IProtocolFactory``."""
+        most = self.limits.max_connections
+        if most is not None and len(self._made) >= most:
+            self._refuse(self.name, addr, "max_connections", most)
+            return None
+        protocol = self.factory.buildProtocol(addr)  # type: ignore[arg-type]
+        if protocol is None:
+            return None
+        connection = _connection_in(protocol)
+        if connection is None:
+            self._log.error(
+                "{handler} made {protocol}, which is no AsyncChat and no legacy handler's: "
+                "the connection of {peer} is refused",
+                handler=self.name,
+                protocol=protocol,
+                peer=in_words(addr),
+            )
+            return None
+        self.limits.put_on(connection)
+        connection._watcher = self
+        self._made.add(connection)
+        self._wait_for_first_message(connection)
+        return protocol
+
+    def _refuse(self, name: str, addr: Any, limit: str, most: float) -> None:
+        self._tally(name).refused[limit] += 1
+        self._log.warn(
+            "connection from {peer} refused: {limit} is {most}",
+            event="connection refused",
+            handler=name,
+            peer=in_words(addr),
+            limit=limit,
+            most=most,
+        )
+
+    def _tally(self, name: str) -> _Tally:
+        tally = self._tallies.get(name)
+        if tally is None:
+            tally = self._tallies[name] = _Tally()
+        return tally
+
+    # -- Watching: for the connections ------------------------------------------------
+
+    def opened(self, connection: Any) -> bool:
+        """The peer of a connection is known. See :class:`~txasynchat.watcher.Watcher`."""
+        address = connection.transport.getPeer()
+        peer = peer_key(address)
+        if peer is not None:
+            most = self.limits.most_of(peer)
+            if most is not None and self._of_peer[peer] >= most:
+                self._refuse(connection.handler_name, address, "max_per_peer", most)
+                connection._abort(CloseReason.LIMIT, f"max_per_peer is {most}")
+                return False
+            self._of_peer[peer] += 1
+        self._number += 1
+        self._live[connection] = _Entry(self._number, self._clock.seconds(), peer, address)
+        self._tally(connection.handler_name).accepted += 1
+        self._log.debug(
+            "connection {number} from {peer} opened",
+            event="connection opened",
+            number=self._number,
+            handler=connection.handler_name,
+            peer=in_words(address),
+        )
+        if self._draining:
+            connection.begin_drain()
+        return True
+
+    def failed(self, connection: Any, failure: Failure) -> None:
+        """A handler raised. See :class:`~txasynchat.watcher.Watcher`."""
+        self._tally(connection.handler_name).errors += 1
+
+    def limited(self, connection: Any, limit: str, detail: str) -> None:
+        """A limit was hit. See :class:`~txasynchat.watcher.Watcher`."""
+        self._tally(connection.handler_name).limits[limit] += 1
+        entry = self._live.get(connection)
+        self._log.warn(
+            "connection {number} from {peer}: {limit}: {detail}",
+            event="limit hit",
+            number=None if entry is None else entry.number,
+            handler=connection.handler_name,
+            peer=in_words(connection.transport.getPeer() if entry is None else entry.address),
+            limit=limit,
+            detail=detail,
+        )
+
+    def ended(self, connection: Any) -> None:
+        """A connection is gone. See :class:`~txasynchat.watcher.Watcher`."""
+        self._made.discard(connection)
+        self._fresh.pop(connection, None)
+        entry = self._live.pop(connection, None)
+        if entry is not None:
+            self._forget(entry, connection)
+        if not self._made:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)
+
+    def _forget(self, entry: _Entry, connection: Any) -> None:
+        if entry.peer is not None:
+            self._of_peer[entry.peer] -= 1
+            if not self._of_peer[entry.peer]:
+                del self._of_peer[entry.peer]
+        traffic = connection.traffic()
+        tally = self._tally(connection.handler_name)
+        tally.add(traffic)
+        tally.ended[str(connection.close_reason)] += 1
+        self._log.info(
+            "connection {number} from {peer} ended by {reason} after {seconds} s, "
+            "{messages_in} messages in: {detail}"
+            if connection.close_detail
+            else "connection {number} from {peer} ended by {reason} after {seconds} s, "
+            "{messages_in} messages in",
+            event="connection ended",
+            number=entry.number,
+            handler=connection.handler_name,
+            peer=in_words(entry.address),
+            reason=str(connection.close_reason),
+            detail=connection.close_detail,
+            seconds=round(self._clock.seconds() - entry.since, 3),
+            **traffic,
+        )
+
+    # -- The first message ----------------------------------------------------------------
+
+    # All have the same time for it, so they are due in the order in which they came, and
+    # one timer does for any number of them.
+
+    def _wait_for_first_message(self, connection: Any) -> None:
+        timeout = self.limits.first_message_timeout
+        if timeout is not None:
+            self._fresh[connection] = self._clock.seconds() + timeout
+            if self._fresh_call is None:
+                self._fresh_call = self._clock.callLater(timeout, self._look_at_fresh)
+
+    def _look_at_fresh(self) -> None:
+        self._fresh_call = None
+        now = self._clock.seconds()
+        while self._fresh:
+            connection, deadline = next(iter(self._fresh.items()))
+            if deadline > now:
+                self._fresh_call = self._clock.callLater(deadline - now, self._look_at_fresh)
+                return
+            del self._fresh[connection]
+            if not connection.has_begun:
+                detail = f"no message within {self.limits.first_message_timeout:g} s"
+                self.limited(connection, "first_message_timeout", detail)
+                # One that was never opened waits for the header of a proxy.
+                end = connection._finish if connection in self._live else connection._abort
+                end(CloseReason.TIMEOUT, detail)
+
+    # -- The end ------------------------------------------------------------------------------
+
+    def drain(self, timeout: float) -> Deferred[dict[str, int]]:
+        """Let every connection finish its message and its output, then end it.
+
+        Handlers are told (``handle_drain()``). One that comes later is drained at once.
+
+        :param timeout: seconds after which the rest is cut.
+        :return: fires when none is left, with how many ``finished`` and were ``cut``.
+        """
+        self._draining = True
+        self._cut = 0
+        began = len(self._made)
+        if began:
+            self._log.info(
+                "draining: {number} connections may finish within {timeout} s",
+                event="drain begins",
+                number=began,
+                timeout=timeout,
+            )
+
+        def report(_: object) -> dict[str, int]:
+            if deadline.active():
+                deadline.cancel()
+            self._draining = False
+            finished, cut = max(began - self._cut, 0), self._cut
+            if began:
+                self._log.info(
+                    "drained: {finished} connections finished, {cut} were cut after {timeout} s",
+                    event="drained",
+                    finished=finished,
+                    cut=cut,
+                    timeout=timeout,
+                )
+            return {"finished": finished, "cut": cut}
+
+        too_late = f"not finished {timeout:g} s after the service was told to stop"
+        deadline = self._clock.callLater(timeout, self.cut, too_late)
+        for connection in tuple(self._made):
+            connection.begin_drain()
+        done = self.all_gone()
+        return done.addCallback(report)
+
+    def cut(self, detail: str) -> None:
+        """Cut all that are alive, at once.
+
+        :param detail: why, for people.
+        """
+        alive = tuple(self._made)
+        self._cut += len(alive)
+        for connection in alive:
+            connection._abort(CloseReason.DRAIN, detail)
+
+    def all_gone(self) -> Deferred[None]:
+        """Fires when no connection is alive."""
+        done: Deferred[None] = Deferred()
+        if self._made:
+            self._waiting.append(done)
+        else:
+            done.callback(None)
+        return done
+
+    def stop(self) -> None:
+        """Nothing will come any more: let go of the timer."""
+        if self._fresh_call is not None:
+            self._fresh_call.cancel()
+            self._fresh_call = None
+
+    # -- Numbers --------------------------------------------------------------------------------
+
+    def numbers(self) -> dict[str, Any]:
+        """What all connections so far did, as plain dicts: one for each handler's name.
+
+        Those that are alive are asked for what they did until now.
+        """
+        live: dict[str, list[dict[str, Any]]] = {}
+        for connection in self._live:
+            live.setdefault(connection.handler_name, []).append(connection.traffic())
+        return {
+            "workers": 1,
+            "handlers": {
+                name: tally.numbers(live.get(name, [])) for name, tally in self._tallies.items()
+            },
+        }
+
+    def each(self) -> list[dict[str, Any]]:
+        """What each live connection does, as plain dicts: ``number``, ``peer``, ``handler``,
+        ``seconds`` since it was opened, and its ``traffic()``."""
+        now = self._clock.seconds()
+        return [
+            {
+                "number": entry.number,
+                "peer": in_words(entry.address),
+                "handler": connection.handler_name,
+                "seconds": now - entry.since,
+                **connection.traffic(),
+            }
+            for connection, entry in self._live.items()
+        ]
+
+
+def _connection_in(protocol: Any) -> Any:
+    # Below the wrappers that a factory may have put around it.
+    while protocol is not None and not hasattr(protocol, "begin_drain"):
+        protocol = getattr(protocol, "wrappedProtocol", None)
+    return protocol

@@ -1,0 +1,375 @@
+"""Workers: several processes that accept from the same sockets, and who looks after them.
+
+The parent opens the sockets and accepts nothing. Each worker
+(``txasynchat/worker.py``) inherits them and serves. Between the two is a socket with one
+JSON object a line: orders in one direction, news in the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.logger import Logger, eventFromJSON, globalLogPublisher
+from twisted.python.failure import Failure
+
+from txasynchat.core.framing import Framer
+from txasynchat.listening import Listener
+from txasynchat.protocol import AsyncChat
+from txasynchat.service import ListeningService
+
+__all__ = ("Control", "Workers")
+
+#: A worker that lived less than this had a bad start; the next one waits a little, in seconds.
+_BAD_START = 5.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 30.0
+
+#: How long the workers may take to end after their drain, before they are killed, in seconds.
+_GRACE = 5.0
+
+#: How long a worker may take to tell its numbers, in seconds.
+_PATIENCE = 2.0
+
+_CONTROL = 3  # the worker's descriptor; those of the sockets follow
+
+
+class Control(AsyncChat):
+    """One end of the line between a worker and its parent: JSON objects, one a line.
+
+    :param receive: called with each object that comes.
+    :param lost: called when the other end is gone.
+    """
+
+    max_message_length = None  # the other end is ours
+    max_queued_output = None
+
+    def __init__(
+        self, receive: Callable[[dict[str, Any]], object], lost: Callable[[], object]
+    ) -> None:
+        self._receive = receive
+        self._lost = lost
+
+    def handle_connect(self) -> None:
+        """Messages are lines."""
+        self.set_terminator(b"\n")
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        """Keep it."""
+        self._collect_incoming_data(data)
+
+    def found_terminator(self) -> None:
+        """Pass it on."""
+        self._receive(json.loads(self._get_data()))
+
+    def handle_close(self) -> None:
+        """Say so."""
+        self._lost()
+
+    def tell(self, **message: Any) -> None:
+        """Send an object, unless nobody is there any more."""
+        if self.is_open:
+            self.push(json.dumps(message).encode() + b"\n")
+
+    def adopt(self, end: socket.socket, reactor: Any) -> Control:
+        """Use one end of a socket pair, which is closed here."""
+        with end:
+            end.setblocking(False)
+            factory = Factory.forProtocol(lambda: self)
+            factory.noisy = False
+            reactor.adoptStreamConnection(end.fileno(), socket.AF_UNIX, factory)
+        return self
+
+
+class _Worker(ProcessProtocol):
+    """One process, as its parent sees it."""
+
+    def __init__(self, number: int, parent: Workers) -> None:
+        self.number = number
+        self.pid: int | None = None
+        self.numbers: dict[str, Any] = {"workers": 0, "handlers": {}}
+        self.control: Control | None = None
+        self.ended: Deferred[None] = Deferred()
+        self.deaf: Deferred[None] = Deferred()  # it accepts no more
+        self.drained = {"finished": 0, "cut": 0}
+        self._parent = parent
+        self._asked: list[Deferred[None]] = []
+        self._lines = Framer()
+        self._lines.set_terminator(b"\n")
+        self._line: list[bytes] = []
+
+    def connectionMade(self) -> None:
+        """It has begun. ``IProcessProtocol``."""
+        assert self.transport is not None
+        self.pid = self.transport.pid
+
+    # -- What it says on its line ------------------------------------------------------
+
+    def receive(self, message: dict[str, Any]) -> None:
+        """It has news."""
+        if "numbers" in message:
+            self.numbers = message["numbers"]
+            asked, self._asked = self._asked, []
+            for each in asked:
+                each.callback(None)
+        if message["event"] == "ready":
+            self._parent.ready(self)
+        elif message["event"] == "deaf":
+            self._is_deaf()
+        elif message["event"] == "drained":
+            self.drained = message["drained"]
+
+    def _is_deaf(self) -> None:
+        if not self.deaf.called:
+            self.deaf.callback(None)
+
+    def ask_numbers(self) -> Deferred[None]:
+        """Fires when :attr:`numbers` are of now, or it does not answer."""
+        answer: Deferred[None] = Deferred()
+        self._asked.append(answer)
+        assert self.control is not None
+        self.control.tell(do="numbers")
+        if not self.control.is_open:
+            self.gone()
+        answer.addTimeout(_PATIENCE, self._parent.reactor)
+        return answer.addErrback(lambda _: None)
+
+    def gone(self) -> None:
+        """Its line is cut: nothing more will be answered."""
+        asked, self._asked = self._asked, []
+        for each in asked:
+            if not each.called:
+                each.callback(None)
+
+    # -- What it prints: its log, and whatever its handlers print -----------------------
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """It has written to its standard output or error. ``IProcessProtocol``."""
+        self._lines.deliver(self, data)
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        """Part of a line. For the framer."""
+        self._line.append(data)
+
+    def found_terminator(self) -> None:
+        """A line. For the framer."""
+        line = b"".join(self._line).decode("utf-8", "replace")
+        self._line.clear()
+        if line.startswith("\x1e"):
+            event = eventFromJSON(line[1:])
+            event["log_system"] = f"worker {self.number}"
+            globalLogPublisher(event)
+        elif line:
+            self._parent.log.warn("worker {number}: {line}", number=self.number, line=line)
+
+    def message_too_long(self) -> None:
+        """Never: there is no limit. For the framer."""
+
+    def processEnded(self, reason: Failure) -> None:
+        """It is gone. ``IProcessProtocol``."""
+        self._is_deaf()
+        self.gone()
+        self._parent.worker_ended(self, reason)
+        self.ended.callback(None)
+
+
+class Workers(Service):
+    """Runs a number of processes that serve the same sockets, and replaces those that die.
+
+    :param number: how many.
+    :param arguments: the options of ``twistd asynchat``, as they were given.
+    :param descriptions: the endpoints; they are opened here.
+    :param what: names what is served, for messages.
+    :param drain_timeout: seconds that connections have to finish, once it is to stop.
+    :param reactor: the reactor; None for the installed one.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        number: int,
+        arguments: Sequence[str],
+        descriptions: Sequence[str],
+        what: str,
+        drain_timeout: float,
+        reactor: Any = None,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor  # noqa: TID251
+        self.reactor = reactor
+        self.number = number
+        self.arguments = list(arguments)
+        self.drain_timeout = drain_timeout
+        self._listeners = [Listener(each, reactor, accept=False) for each in descriptions]
+        nothing = Factory()
+        nothing.noisy = False
+        self._listening = ListeningService(nothing, self._listeners, what)
+        self._workers: dict[int, _Worker] = {}
+        self._since: dict[int, float] = {}
+        self._pauses: dict[int, float] = {}
+        self._restarts: dict[int, Any] = {}
+        self._past: list[dict[str, Any]] = []
+
+    @property
+    def ports(self) -> list[IListeningPort]:
+        """What is listened on."""
+        return self._listening.ports
+
+    def privilegedStartService(self) -> None:
+        """Open the sockets, while the process may still open low ports."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._listening.privilegedStartService()
+
+    def startService(self) -> None:
+        """Start the workers."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._listening.startService()
+        for number in range(1, self.number + 1):
+            self._pauses[number] = 0.0
+            # Not before the reactor runs: only then does it notice that a child has ended.
+            self.reactor.callWhenRunning(self._spawn, number)
+
+    def _spawn(self, number: int) -> None:
+        self._restarts.pop(number, None)
+        if not self.running:
+            return
+        ours, theirs = socket.socketpair()
+        worker = _Worker(number, self)
+        worker.control = Control(worker.receive, worker.gone).adopt(ours, self.reactor)
+        sockets = [list(listener.opened) for listener in self._listeners]
+        descriptors: dict[int, Any] = {1: "r", 2: "r", _CONTROL: theirs.fileno()}
+        inherited = []
+        for opened in sockets:
+            places = []
+            for descriptor, family in opened:
+                place = max(descriptors) + 1
+                descriptors[place] = descriptor
+                places.append((place, int(family)))
+            inherited.append(places)
+        order = {
+            "number": number,
+            "control": _CONTROL,
+            "sockets": inherited,
+            "arguments": self.arguments,
+            "reactor": type(self.reactor).__module__,
+            "path": sys.path,
+        }
+        self._workers[number] = worker
+        self._since[number] = self.reactor.seconds()
+        command = [sys.executable, "-m", "txasynchat.worker", json.dumps(order)]
+        with theirs, open(os.devnull, "rb") as nothing:
+            descriptors[0] = nothing.fileno()
+            self.reactor.spawnProcess(
+                worker, command[0], command, env=os.environ, childFDs=descriptors
+            )
+
+    def ready(self, worker: _Worker) -> None:
+        """A worker has begun to accept."""
+        self.log.info(
+            "worker {number} serves (pid {pid})",
+            event="worker serves",
+            number=worker.number,
+            pid=worker.pid,
+        )
+
+    def worker_ended(self, worker: _Worker, reason: Failure) -> None:
+        """A worker is gone: another one takes its place, unless all are to stop."""
+        number = worker.number
+        self._past = [_sum([*self._past, {**worker.numbers, "workers": 0}])]
+        del self._workers[number]
+        if not self.running:
+            return
+        lived = self.reactor.seconds() - self._since[number]
+        pause = self._pauses[number] if lived < _BAD_START else 0.0
+        self._pauses[number] = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self.log.error(
+            "worker {number} (pid {pid}) is gone: {why}; another one begins in {pause} s",
+            event="worker died",
+            number=number,
+            pid=worker.pid,
+            why=reason.getErrorMessage(),
+            pause=pause,
+        )
+        self._restarts[number] = self.reactor.callLater(pause, self._spawn, number)
+
+    # -- Orders to all ----------------------------------------------------------------------
+
+    def _tell_all(self, order: str) -> None:
+        for worker in self._workers.values():
+            assert worker.control is not None
+            worker.control.tell(do=order)
+
+    def reload(self) -> None:
+        """Have all read their certificates again."""
+        self._tell_all("reload")
+
+    def hurry(self) -> None:
+        """Have all cut the connections that have not finished yet."""
+        self._tell_all("hurry")
+
+    def numbers(self) -> Deferred[dict[str, Any]]:
+        """What all did so far, those that are gone as well: fires with the sum of what
+        :meth:`txasynchat.connections.Connections.numbers` gives in each."""
+        workers = tuple(self._workers.values())
+        answered = DeferredList([worker.ask_numbers() for worker in workers])
+        return answered.addCallback(
+            lambda _: _sum([*self._past, *(worker.numbers for worker in workers)])
+        )
+
+    def stopService(self) -> Deferred[Any]:
+        """Have all accept no more, let their connections finish, and end.
+
+        :return: fires when no worker is left. One that has not ended some seconds after
+            the deadline is killed.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        for restart in self._restarts.values():
+            restart.cancel()
+        self._restarts.clear()
+        workers = tuple(self._workers.values())
+        self._tell_all("stop")
+        late = self.reactor.callLater(self.drain_timeout + _GRACE, self._kill, workers)
+        # Only then is the parent the last that has the sockets: who connects is refused.
+        deaf = gatherResults([worker.deaf for worker in workers])
+        closed = deaf.addCallback(lambda _: maybeDeferred(self._listening.stopService))
+        ended = gatherResults([worker.ended for worker in workers])
+        return gatherResults([closed, ended]).addCallback(self._all_ended, late, workers)
+
+    def _kill(self, workers: Sequence[_Worker]) -> None:
+        for worker in workers:
+            if not worker.ended.called and worker.transport is not None:
+                self.log.error("worker {number} does not end: killed", number=worker.number)
+                with suppress(ProcessExitedAlready):
+                    worker.transport.signalProcess(signal.SIGKILL)
+
+    def _all_ended(self, _: object, late: Any, workers: Sequence[_Worker]) -> None:
+        if late.active():
+            late.cancel()
+        self.log.info(
+            "drained: {finished} connections of {workers} workers finished, "
+            "{cut} were cut after {timeout} s",
+            event="drained",
+            workers=len(workers),
+            timeout=self.drain_timeout,
+            finished=sum(worker.drained["finished"] for worker in workers),
+            cut=sum(worker.drained["cut"] for worker in workers),
+        )
+
+
+def _sum(several: list[dict[str, Any]]) -> dict[str, Any]:
+    from txasynchat.metrics import add_up
+
+    total: dict[str, Any] = add_up(several)
+    return total
