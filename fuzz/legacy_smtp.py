@@ -320,7 +320,6 @@ class Conversation:
         self.has_finished = self.was_full = self.was_disturbed = self.had_room = False
         self.chunk = b""
         self.connection.makeConnection(self.wire)
-        self._turn()  # the server accepts it
 
     # -- What happens to it -------------------------------------------------------------
 

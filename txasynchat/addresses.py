@@ -23,8 +23,12 @@ def in_words(address: Any) -> str:
     >>> in_words(UNIXAddress("/run/chat")), in_words(UNIXAddress(None)), in_words(None)
     ('unix:/run/chat', 'unix', 'nobody')
     """
-    if address is None:
-        return "nobody"
+    words = "nobody" if address is None else _in_words(address)
+    # A proxy's header may say anything.
+    return words if words.isprintable() else words.encode("unicode_escape").decode()
+
+
+def _in_words(address: Any) -> str:
     host = getattr(address, "host", None)
     if host is not None:
         return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
@@ -83,8 +87,19 @@ class _HeaderWait(Protocol):
             self._call()
 
     def dataReceived(self, data: bytes) -> None:
+        below = self._below()
         self._over()
-        self._protocol.dataReceived(data)
+        # A protocol that has begun TLS at once has put that below the wrapper; what came
+        # in one piece with the header is for TLS then.
+        receiver = self._protocol if self._below() is below else self._below()
+        receiver.dataReceived(data)
+
+    def _below(self) -> Any:
+        # What the socket's transport passes data to.
+        transport = self._wrapper.transport
+        while isinstance(transport, ProtocolWrapper):
+            transport = transport.transport
+        return getattr(transport, "protocol", None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._protocol.connectionLost(reason)

@@ -95,6 +95,10 @@ def _of_consumer(channel: async_chat, name: str) -> Any:
     return getattr(_Consumer(channel), name)
 
 
+def _of_framer(channel: async_chat, name: str) -> Any:
+    return channel._txa_too_long
+
+
 class async_chat(asyncore.dispatcher):
     """A channel for command and response protocols.
 
@@ -148,6 +152,12 @@ class async_chat(asyncore.dispatcher):
     _txa_awaited: Deferred[Any] | None = None
     _txa_adapted: tuple[MoreProducer, ...] = ()
     _txa_registered: tuple[ProducerDrain, ...] = ()
+    # Over a TransportSocket: the longest message; where a drain looks for the end of one;
+    # whether it counts what is pushed, and how much that was, beside what was gathered.
+    _txa_limit: int | None = None
+    _txa_look_for_boundary: Any = None
+    _txa_counts = False
+    _txa_pushes = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Subclasses may have a plain ``terminator`` or ``ac_in_buffer`` in their body."""
@@ -275,7 +285,7 @@ class async_chat(asyncore.dispatcher):
         except _NOT_NOW:
             return
         except OSError:
-            self.handle_error()
+            asyncore._handle_error(self)
             return
         if type(data) is not bytes:
             data = as_bytes(data or b"", self._txa_encoding, "what recv() returned")
@@ -295,14 +305,41 @@ class async_chat(asyncore.dispatcher):
             if framer.stopped:
                 framer.go()
             ask = None if own and not self._txa_asks else _ask
-            framer.deliver(self, data, None, ignore, ask)  # type: ignore[arg-type]
-            # Stopped by a close, or by a callback that has set what can't be a terminator:
-            # that is complained of if there is more to judge by it.
+            framer.deliver(self, data, self._txa_limit, ignore, ask)  # type: ignore[arg-type]
+            # Stopped by a close, by output that has no room, or by a callback that has set
+            # what can't be a terminator: that is complained of if there is more to judge by it.
             if not framer.stopped or not framer.pending:
-                return
+                break
             if self._txa_closed or framer is not self._txa_framing:
                 return
+            if self._txa_counts and self._txa_puts_back(framer):
+                break
             data = b""
+        if self._txa_look_for_boundary is not None:
+            self._txa_look_for_boundary()
+
+    def _txa_pushed(self) -> None:
+        # If something waits: is it so much that no more messages are delivered?
+        self._txa_pushes += 1
+        sock: Any = self.socket
+        if self.producer_fifo and isinstance(sock, SoftSocket) and sock.holds_back():
+            self._txa_framer.stop()
+
+    def _txa_puts_back(self, framer: Framer) -> bool:
+        # The socket gives it again when there is room.
+        sock: Any = self.socket
+        if not isinstance(sock, SoftSocket) or not sock.holds_back():
+            return False
+        sock.put_back(framer.unread)
+        framer.unread = b""
+        return True
+
+    def _txa_too_long(self) -> None:
+        # The framer's limit is set for a TransportSocket only, which sees to the rest.
+        self._txa_framer.discard()
+        sock: Any = self.socket
+        if isinstance(sock, SoftSocket):
+            sock.message_too_long()
 
     def _txa_ask(self) -> Terminator:
         if self._txa_terminator is not _NEVER_SET:
@@ -321,6 +358,8 @@ class async_chat(asyncore.dispatcher):
         if self._txa_framing is not None and self._txa_terminator is not _NEVER_SET:
             self._txa_terminator = self.terminator
         self._txa_framing = None
+        self._txa_limit = self._txa_look_for_boundary = None
+        self._txa_counts = False
 
     def _txa_ended(self) -> None:
         (self._txa_framing or self._txa_framer).stop()
@@ -360,6 +399,8 @@ class async_chat(asyncore.dispatcher):
         else:
             self.producer_fifo.append(data)
         self.initiate_send()
+        if self._txa_counts:
+            self._txa_pushed()
 
     def _txa_push_to(self, gatherer: Any) -> None:
         # From now on, until _txa_gatherer is None again, what is pushed while nothing waits
@@ -388,6 +429,8 @@ class async_chat(asyncore.dispatcher):
             self._txa_adapted = (*self._txa_adapted, producer)
         self.producer_fifo.append(producer)
         self.initiate_send()
+        if self._txa_counts:
+            self._txa_pushed()
 
     def close_when_done(self) -> None:
         """Call ``handle_close()``, which closes, when all that was pushed is sent."""
@@ -486,7 +529,7 @@ class async_chat(asyncore.dispatcher):
         except asyncore._TLS_WAITS:
             return False
         except OSError:
-            self.handle_error()
+            asyncore._handle_error(self)
             return False
         if not sent:
             return False
@@ -523,7 +566,7 @@ class async_chat(asyncore.dispatcher):
         except asyncore._TLS_WAITS:
             return 0
         except OSError:
-            self.handle_error()
+            asyncore._handle_error(self)
             return 0
 
     def _txa_ask_producer(self, producer: MoreProducer) -> None:
@@ -560,7 +603,7 @@ class async_chat(asyncore.dispatcher):
             except asyncore._reraised_exceptions:
                 raise
             except BaseException:
-                self.handle_error()
+                asyncore._handle_error(self)
 
         awaited.addBoth(produced)
 
@@ -616,6 +659,8 @@ if not TYPE_CHECKING:
     for __name in IConsumer.names():
         setattr(async_chat, __name, asyncore._Fallback(__name, _of_consumer))
     classImplements(async_chat, IConsumer)
+    # For the framer, where a message outgrows a limit.
+    async_chat.message_too_long = asyncore._Fallback("message_too_long", _of_framer)
 
 _ask = async_chat._txa_ask
 _initiate_send, _send = async_chat.initiate_send, async_chat.send

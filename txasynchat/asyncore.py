@@ -43,7 +43,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 from txasynchat.legacy import readiness
 from txasynchat.legacy.channels import ChannelSet, channel_set
 from txasynchat.legacy.reactors import driver
-from txasynchat.legacy.watches import Round, Watch, quiet_predicates
+from txasynchat.legacy.spinning import idle_callbacks
+from txasynchat.legacy.watches import Round, SoftSocket, Watch, quiet_predicates
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, ReadableBuffer
@@ -138,6 +139,15 @@ def _raised(obj: Any, error: BaseException) -> None:
     if isinstance(error, _reraised_exceptions):
         raise error
     if not isinstance(error, _TLS_WAITS):
+        _handle_error(obj)
+
+
+def _handle_error(obj: Any) -> None:
+    # Called while the exception is handled. Who serves an endpoint wants to know of it.
+    sock = getattr(obj, "socket", None)
+    if isinstance(sock, SoftSocket):
+        sock.handle_error_of(obj)
+    else:
         obj.handle_error()
 
 
@@ -328,6 +338,7 @@ class dispatcher:
     _txa_watch: Watch | None = None
     _txa_closes = 0
     _txa_closed = False
+    _txa_moves = 0  # how often its own methods have received or accepted something
 
     def __init__(self, sock: Socket | None = None, map: _MapType | None = None) -> None:
         self._map = socket_map if map is None else map
@@ -481,6 +492,7 @@ class dispatcher:
             if error.errno in (EWOULDBLOCK, ECONNABORTED, EAGAIN):
                 return None
             raise
+        self._txa_moves += 1
         return sock, addr
 
     def send(self, data: ReadableBuffer) -> int:
@@ -518,6 +530,7 @@ class dispatcher:
         if not data:
             self._txa_lost()
             return b""
+        self._txa_moves += 1
         return data
 
     def _txa_lost(self) -> None:
@@ -716,6 +729,7 @@ class dispatcher_with_send(dispatcher):
 
 
 quiet_predicates.update((dispatcher.readable, dispatcher.writable, dispatcher_with_send.writable))
+idle_callbacks.update((dispatcher.handle_read, dispatcher.handle_write))
 
 
 def compact_traceback() -> tuple[tuple[str, str, str], type, type, str]:

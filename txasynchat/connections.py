@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from txasynchat.addresses import in_words
 from txasynchat.core.lifecycle import CloseReason
+from txasynchat.factory import Refusal
 from txasynchat.limits import Limits, peer_key
 
 __all__ = ("Connections",)
@@ -79,7 +80,7 @@ class Connections(Factory):
         :class:`~txasynchat.LegacyFactory` makes, maybe in wrappers of
         ``twisted.protocols.policies``.
     :param limits: the limits; the defaults if None.
-    :param name: names the handler, for the log.
+    :param name: names the handler where none was made yet.
     :param clock: tells the time, ``IReactorTime``; the reactor if None.
     """
 
@@ -131,10 +132,10 @@ class Connections(Factory):
         most = self.limits.max_connections
         if most is not None and len(self._made) >= most:
             self._refuse(self.name, addr, "max_connections", most)
-            return None
+            return Refusal()
         protocol = self.factory.buildProtocol(addr)  # type: ignore[arg-type]
-        if protocol is None:
-            return None
+        if protocol is None or isinstance(protocol, Refusal):
+            return Refusal()
         connection = _connection_in(protocol)
         if connection is None:
             self._log.error(
@@ -144,7 +145,7 @@ class Connections(Factory):
                 protocol=protocol,
                 peer=in_words(addr),
             )
-            return None
+            return Refusal()
         self.limits.put_on(connection)
         connection._watcher = self
         self._made.add(connection)
@@ -184,7 +185,7 @@ class Connections(Factory):
         self._number += 1
         self._live[connection] = _Entry(self._number, self._clock.seconds(), peer, address)
         self._tally(connection.handler_name).accepted += 1
-        self._log.debug(
+        self._log.info(
             "connection {number} from {peer} opened",
             event="connection opened",
             number=self._number,
@@ -290,7 +291,7 @@ class Connections(Factory):
         """
         self._draining = True
         self._cut = 0
-        began = len(self._made)
+        began, since = len(self._made), self._clock.seconds()
         if began:
             self._log.info(
                 "draining: {number} connections may finish within {timeout} s",
@@ -306,11 +307,11 @@ class Connections(Factory):
             finished, cut = max(began - self._cut, 0), self._cut
             if began:
                 self._log.info(
-                    "drained: {finished} connections finished, {cut} were cut after {timeout} s",
+                    "drained in {seconds} s: {finished} connections finished, {cut} were cut",
                     event="drained",
                     finished=finished,
                     cut=cut,
-                    timeout=timeout,
+                    seconds=round(self._clock.seconds() - since, 3),
                 )
             return {"finished": finished, "cut": cut}
 

@@ -6,16 +6,30 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
+from txasynchat.addresses import in_words
 from txasynchat.core.outbox import BytesLike
 from txasynchat.protocol import AsyncChat
 
-__all__ = ("AsyncChatFactory",)
+__all__ = ("AsyncChatFactory", "Refusal")
 
 
 _Chat = TypeVar("_Chat", bound=AsyncChat)
+
+
+class Refusal(Protocol):
+    """The protocol of a connection that is refused: it closes it.
+
+    For factories to return where they could return None, which those that wrap others, for
+    TLS and the PROXY protocol, can't take.
+    """
+
+    def makeConnection(self, transport: Any) -> None:
+        """The transport is there: it is closed. Twisted calls this."""
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
+        transport.loseConnection()
 
 
 class AsyncChatFactory(Factory, Generic[_Chat]):
@@ -32,8 +46,9 @@ class AsyncChatFactory(Factory, Generic[_Chat]):
     ...         self.room = room
     >>> factory = AsyncChatFactory(Guest, "lobby", max_connections=1)
     >>> guest = factory.buildProtocol(None)
-    >>> guest.room, factory.connections == {guest}, factory.buildProtocol(None)
-    ('lobby', True, None)
+    >>> second = factory.buildProtocol(None)
+    >>> guest.room, factory.connections == {guest}, isinstance(second, Guest)
+    ('lobby', True, False)
     """
 
     _log = Logger()
@@ -53,19 +68,19 @@ class AsyncChatFactory(Factory, Generic[_Chat]):
         self.max_connections = max_connections
         self.connections: set[_Chat] = set()
 
-    def buildProtocol(self, addr: IAddress | None) -> _Chat | None:
+    def buildProtocol(self, addr: IAddress | None) -> _Chat | Refusal:
         """Make the handler of a connection. Twisted calls this.
 
         :param addr: the peer's address.
-        :return: None, which closes the connection, when there are too many.
+        :return: what closes the connection, when there are too many.
         """
         if self.max_connections is not None and len(self.connections) >= self.max_connections:
             self._log.warn(
                 "connection from {peer} refused: max_connections={limit} are alive",
-                peer=addr,
+                peer=in_words(addr),
                 limit=self.max_connections,
             )
-            return None
+            return Refusal()
         chat = self.handler(*self.args, **self.kwargs)
         chat.factory = self
         self.connections.add(chat)

@@ -144,17 +144,21 @@ def peer_key(address: Any) -> IPv4Address | IPv6Address | None:
     """What the connections of one peer have in common.
 
     :param address: an ``IAddress``.
-    :return: its host, for IPv6 its /64 network; None where it has none.
+    :return: its host, for IPv6 its /64 network; None where it has none. All hosts that
+        are no IP addresses, which a proxy's header may name, are one peer.
 
     >>> from twisted.internet.address import IPv6Address, UNIXAddress
     >>> peer_key(IPv6Address("TCP", "2001:db8::17:4", 25))
     IPv6Address('2001:db8::')
     >>> peer_key(UNIXAddress(b"/run/chat"))
     """
-    try:
-        host = ip_address(getattr(address, "host", None) or "")
-    except ValueError:
+    name = getattr(address, "host", None)
+    if name is None:
         return None
+    try:
+        host = ip_address(name)
+    except ValueError:
+        return IPv4Address(0)
     if isinstance(host, IPv4Address) or host.is_loopback:
         return host
     mapped = host.ipv4_mapped

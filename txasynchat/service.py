@@ -130,27 +130,23 @@ class ListeningService(Service):
 class ChatService(ListeningService):
     """Serves the connections of one factory, and lets them finish when it stops.
 
-        :param connections: the factory, with its limits: it makes the protocol of each
-            connection and keeps count.
-        :param listeners: the endpoints.
-        :param what: names what is served, for messages.
-        :param drain_timeout: seconds that connections have to finish, once it is to stop.
-        :param record: puts around the factory what records the traffic; it is closed at the end.
+    :param connections: the factory, with its limits: it makes the protocol of each
+        connection and keeps count.
+    :param listeners: the endpoints.
+    :param what: names what is served, for messages.
+    :param drain_timeout: seconds that connections have to finish, once it is to stop.
+    :param record: puts around the factory what records the traffic; it is closed at the end.
 
-        >>> from txasynchat import AsyncChatFactory
-        >>> from txasynchat.echo import EchoHandler
-        >>> from txasynchat.listening import Listener
-    from txasynchat.tls import reload_all
-
-    if TYPE_CHECKING:
-        from txasynchat.trace import TracingFactory
-        >>> service = ChatService(
-        ...     Connections(AsyncChatFactory(EchoHandler)),
-        ...     [Listener("tcp:8007:interface=127.0.0.1")],
-        ...     "the ECHO example",
-        ... )
-        >>> service.running
-        0
+    >>> from txasynchat import AsyncChatFactory
+    >>> from txasynchat.echo import EchoHandler
+    >>> from txasynchat.listening import Listener
+    >>> service = ChatService(
+    ...     Connections(AsyncChatFactory(EchoHandler)),
+    ...     [Listener("tcp:8007:interface=127.0.0.1")],
+    ...     "the ECHO example",
+    ... )
+    >>> service.running
+    0
     """
 
     def __init__(

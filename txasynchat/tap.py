@@ -191,7 +191,8 @@ class Options(TwistedOptions):
 
     def chat_service(self) -> ChatService:
         """What serves the connections of one process."""
-        connections = Connections(self["factory"], self["limits"], self["handler"])
+        name = self["handler"].partition(":")[2]
+        connections = Connections(self["factory"], self["limits"], name)
         return ChatService(
             connections, self["listeners"], self["handler"], self["drain-timeout"], self["record"]
         )

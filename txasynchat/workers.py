@@ -18,7 +18,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
-from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger, eventFromJSON, globalLogPublisher
@@ -294,9 +294,10 @@ class Workers(Service):
         lived = self.reactor.seconds() - self._since[number]
         pause = self._pauses[number] if lived < _BAD_START else 0.0
         self._pauses[number] = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
-        self.log.error(
+        say = self.log.info if reason.check(ProcessDone) else self.log.error
+        say(
             "worker {number} (pid {pid}) is gone: {why}; another one begins in {pause} s",
-            event="worker died",
+            event="worker ended",
             number=number,
             pid=worker.pid,
             why=reason.getErrorMessage(),
@@ -345,7 +346,8 @@ class Workers(Service):
         deaf = gatherResults([worker.deaf for worker in workers])
         closed = deaf.addCallback(lambda _: maybeDeferred(self._listening.stopService))
         ended = gatherResults([worker.ended for worker in workers])
-        return gatherResults([closed, ended]).addCallback(self._all_ended, late, workers)
+        since = self.reactor.seconds()
+        return gatherResults([closed, ended]).addCallback(self._all_ended, since, late, workers)
 
     def _kill(self, workers: Sequence[_Worker]) -> None:
         for worker in workers:
@@ -354,15 +356,15 @@ class Workers(Service):
                 with suppress(ProcessExitedAlready):
                     worker.transport.signalProcess(signal.SIGKILL)
 
-    def _all_ended(self, _: object, late: Any, workers: Sequence[_Worker]) -> None:
+    def _all_ended(self, _: object, since: float, late: Any, workers: Sequence[_Worker]) -> None:
         if late.active():
             late.cancel()
         self.log.info(
-            "drained: {finished} connections of {workers} workers finished, "
-            "{cut} were cut after {timeout} s",
+            "drained in {seconds} s: {finished} connections of {workers} workers finished, "
+            "{cut} were cut",
             event="drained",
             workers=len(workers),
-            timeout=self.drain_timeout,
+            seconds=round(self.reactor.seconds() - since, 3),
             finished=sum(worker.drained["finished"] for worker in workers),
             cut=sum(worker.drained["cut"] for worker in workers),
         )

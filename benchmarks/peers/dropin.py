@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.peers import legacy_handlers, twisted_server
 from benchmarks.serve import Ready
 from txasynchat import asynchat, asyncore
-from txasynchat.legacy.transport_socket import LegacyFactory
+from txasynchat.legacy.serving import LegacyFactory
 
 _handlers = legacy_handlers.in_memory(asynchat)
 Lines = _handlers.Lines

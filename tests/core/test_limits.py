@@ -58,6 +58,7 @@ def test_a_given_number_counts_for_this_machine_as_well() -> None:
         (IPv6Address("TCP", "2001:db8::1", 1), IPv6Address("TCP", "2001:db8::ffff:1", 2)),
         (IPv6Address("TCP", "fe80::1%eth0", 1), IPv6Address("TCP", "fe80::2%eth0", 2)),
         (IPv6Address("TCP", "::ffff:192.0.2.7", 1), IPv4Address("TCP", "192.0.2.7", 2)),
+        (IPv4Address("TCP", "somebody", 1), IPv4Address("TCP", "", 1)),
     ],
 )
 def test_these_are_one_peer(one: Any, other: Any) -> None:

@@ -30,7 +30,8 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from txasynchat import asynchat, asyncore
-from txasynchat.legacy.transport_socket import LegacyFactory, TransportSocket
+from txasynchat.legacy.serving import LegacyFactory
+from txasynchat.legacy.transport_socket import TransportSocket
 
 KINDS = ["tcp", "tcp6", "unix", "tls", "haproxy"]
 
@@ -1063,7 +1064,7 @@ import socket, sys, threading
 from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
 from txasynchat import asynchat, asyncore
-from txasynchat.legacy.transport_socket import LegacyFactory
+from txasynchat.legacy.serving import LegacyFactory
 
 class Upper(asynchat.async_chat):
     def __init__(self, sock, addr):

@@ -16,6 +16,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
 from txasynchat.connections import Connections
+from txasynchat.factory import Refusal
 from txasynchat.limits import Limits
 
 
@@ -39,13 +40,12 @@ class Room:
         return self.connect(kind("TCP", host, port))
 
     def connect(self, address: Any) -> Chat | None:
-        chat = self.connections.buildProtocol(address)
-        if chat is not None:
-            wire = Wire()
-            wire.peerAddr = address
-            self.wires.append(wire)
-            wire.connect(chat)
-        return chat  # type: ignore[no-any-return]
+        made = self.connections.buildProtocol(address)
+        wire = Wire()
+        wire.peerAddr = address
+        self.wires.append(wire)
+        wire.connect(made)
+        return made if isinstance(made, Chat) else None
 
     def come(self, host: str = "192.0.2.1") -> tuple[Chat, Wire]:
         chat = self.enter(host)
@@ -84,6 +84,7 @@ def test_a_connection_beyond_the_limit_is_refused_before_anything_is_made() -> N
     room = Room(max_connections=2)
     assert room.enter() and room.enter()
     assert room.enter() is None
+    assert room.wires[-1].disconnecting
     assert len(room.connections) == 2
 
 
@@ -151,7 +152,7 @@ def test_this_machine_may_have_any_number_by_default() -> None:
 
 def test_what_is_no_chat_is_refused_and_logged(logged_failures: Any) -> None:
     connections = Connections(Factory.forProtocol(Protocol), clock=Clock())
-    assert connections.buildProtocol(None) is None
+    assert isinstance(connections.buildProtocol(None), Refusal)
     assert "no AsyncChat" in logged_failures()[0]
     assert len(connections) == 0
 
@@ -174,7 +175,7 @@ def test_a_factory_may_refuse_by_itself() -> None:
             return None
 
     connections = Connections(Closed(), clock=Clock())
-    assert connections.buildProtocol(None) is None
+    assert isinstance(connections.buildProtocol(None), Refusal)
     assert len(connections) == 0
 
 
@@ -229,7 +230,7 @@ def test_where_everything_is_collected_the_first_byte_will_do() -> None:
 
 def test_a_proxy_that_never_says_for_whom_has_no_more_time(events: list[LogEvent]) -> None:
     room = Room(first_message_timeout=10)
-    proxied: Any = HAProxyWrappingFactory(room.connections)  # type: ignore[no-untyped-call]
+    proxied: Any = HAProxyWrappingFactory(room.connections)
     wire = Wire()
     wire.connect(proxied.buildProtocol(wire.peerAddr))
     wire.protocol.dataReceived(b"PROXY TCP4 192")

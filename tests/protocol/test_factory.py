@@ -53,7 +53,9 @@ def test_the_factory_knows_the_live_connections() -> None:
 def test_a_connection_on_top_of_the_limit_is_refused_until_one_ends() -> None:
     factory = AsyncChatFactory(Chat, max_connections=1)
     _, wire = make(factory)
-    assert factory.buildProtocol(None) is None
+    refused = Wire()
+    factory.buildProtocol(None).makeConnection(refused)
+    assert refused.disconnecting
     wire.lose()
     make(factory)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 
 #: Seconds that a client waits for the service, before it says that it hangs.
-PATIENCE = 40
+PATIENCE = 12
 
 FAULTS = (ConnectionError, ssl.SSLError, BlockingIOError)
 

@@ -132,7 +132,7 @@ class Commands:
         self.push(end)
         self.close_when_done()
 
-    def do_later(self, end: bytes) -> Any:
+    def do_later(self, end: bytes, *_: str) -> Any:
         return self.do_echo(end)
 
     def do_fail_later(self, end: bytes) -> Any:
@@ -147,7 +147,7 @@ class Chat(Commands, AsyncChat):
         self.peer = in_words(self.transport.getPeer())
         self.set_terminator(b"\n")
 
-    def do_later(self, end: bytes) -> Any:
+    def do_later(self, end: bytes, *_: str) -> Any:
         return ensureDeferred(self._later(end, False))
 
     def do_fail_later(self, end: bytes) -> Any:
@@ -212,7 +212,7 @@ class Control(LineOnlyReceiver):
         command, *arguments = json.loads(line)
         answer = getattr(self, f"do_{command}")(*arguments)
         if isinstance(answer, Deferred):
-            answer.addCallback(self.answer)
+            answer.addCallbacks(self.answer, lambda failure: self.answer(failure.getTraceback()))
         else:
             self.answer(answer)
 
@@ -265,8 +265,8 @@ class Control(LineOnlyReceiver):
 
 
 def measurement(connections: int) -> dict[str, Any]:
-    while gc.collect():
-        pass
+    for _ in range(3):
+        gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     return {
         "left": {
@@ -287,8 +287,20 @@ def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd")) - 1
 
 
+#: The modules of what belongs to connections, and coroutines and generators.
+_OF_CONNECTIONS = (
+    "txasynchat.",
+    "__main__.",
+    "twisted.internet.",
+    "twisted.protocols.",
+    "twisted.python.failure.",
+    "OpenSSL.",
+    "builtins.coroutine",
+    "builtins.generator",
+)
+
+
 def _objects() -> dict[str, int]:
-    # What belongs to connections: ours, Twisted's transports and Deferreds, coroutines.
     counts: Counter[str] = Counter()
     for each in gc.get_objects():
         kind = type(each)

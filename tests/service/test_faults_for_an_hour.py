@@ -65,7 +65,9 @@ class Server:
 
     def ask(self, command: str, *arguments: object) -> Any:
         self._control.sendall(json.dumps([command, *arguments]).encode() + b"\n")
-        return json.loads(self._answers.readline())
+        answer = json.loads(self._answers.readline())
+        assert not isinstance(answer, str), answer
+        return answer
 
     def targets(self) -> list[Target]:
         return [

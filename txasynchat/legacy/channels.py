@@ -27,6 +27,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, MutableMapping
 from errno import EPERM
+from functools import partial
 from threading import get_ident
 from time import monotonic
 from typing import Any
@@ -36,6 +37,7 @@ from twisted.logger import Logger
 
 from txasynchat.legacy.reactors import Session, driver
 from txasynchat.legacy.readiness import IN, OUT, PRI, ReadySet, new_set
+from txasynchat.legacy.spinning import SUSPICIOUS, call_and_look
 from txasynchat.legacy.watches import (
     Round,
     SoftSocket,
@@ -118,6 +120,15 @@ class ChannelSet:
     def serve_hosted_by(cls, dispatch: Dispatch) -> None:
         """Say how ready channels are served when the reactor does it."""
         cls._dispatch_hosted = staticmethod(dispatch)
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether the running reactor serves the map."""
+        return self._hosted is not None
+
+    def is_in_hand(self, watch: Watch) -> bool:
+        """See :attr:`Watch.is_in_hand`."""
+        return any(each.in_hand is watch for each in list(self._rounds))
 
     def _make_locks(self) -> None:
         self._leader = threading.RLock()
@@ -453,6 +464,7 @@ class ChannelSet:
             if leader is self._leader:  # else a predicate has forked, and this is the child
                 leader.release()
         if found.ready:
+            found.waited = timeout is None or timeout > 0
             self._dispatch(dispatch, found)
 
     def _lead(self, leader: Any, session: Session, deadline: float) -> bool:
@@ -641,7 +653,13 @@ class ChannelSet:
                     and (not watch.gone or self._has_come_back(watch, found))
                 ):
                     watch.tick, watch.round = self._tick, tick
-                    if with_flags:
+                    watch.told += 1
+                    if watch.told > SUSPICIOUS and found.waited:
+                        told = (
+                            partial(call, channel, flags) if with_flags else partial(call, channel)
+                        )
+                        call_and_look(watch, flags if with_flags else flags & wanted, told)
+                    elif with_flags:
                         call(channel, flags)
                     else:
                         call(channel)

@@ -1,8 +1,7 @@
-"""Legacy handlers and servers over any Twisted transport: TLS, UNIX, PROXY protocol.
+"""A socket for legacy handlers over any Twisted transport: TLS, UNIX, PROXY protocol.
 
-:class:`TransportSocket` looks like a socket, as far as dispatchers and handlers
-look; :class:`LegacyFactory` gives one to a handler, or to a server, for each
-connection of an endpoint.
+:class:`TransportSocket` looks like a socket, as far as dispatchers and handlers look.
+What makes one for each connection of an endpoint is in ``serving.py``.
 """
 
 from __future__ import annotations
@@ -10,41 +9,84 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
-from errno import EAGAIN, EBADF, ECONNRESET, EINVAL, ENOPROTOOPT, EPIPE
-from inspect import signature
+from contextlib import suppress
+from errno import EAGAIN, EBADF, ECONNRESET, EISCONN, ENOPROTOOPT, EOPNOTSUPP, EPIPE
 from os import strerror
 from threading import get_ident
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IHalfCloseableProtocol,
     INegotiated,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
     IPushProducer,
     ISSLTransport,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python import threadable
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txasynchat.addresses import when_peer_is_known
-from txasynchat.asyncore import dispatcher
+from txasynchat.errors import PlaintextAfterStartTLS
 from txasynchat.legacy.readiness import IN, OUT
 from txasynchat.legacy.watches import SoftSocket
 from txasynchat.output import abort
 
-__all__ = ("LegacyFactory", "TransportSocket", "accepts", "builder")
+__all__ = ("Owner", "TransportSocket")
 
 #: Input that waits to be read before the transport is paused, in bytes; and the
 #: most that one send() takes. The size of asynchat's own buffers.
 _ENOUGH = 65536
 
 
+#: So many items in a channel's queue are too many, however small: a producer takes
+#: memory that can't be counted in bytes.
+_MOST_QUEUED_ITEMS = 1000
+
+_UNKNOWN: Any = object()
+
+
 def _error(number: int) -> OSError:
     return OSError(number, strerror(number))
+
+
+class Owner(Protocol):
+    """Who made a TransportSocket, and is told what becomes of it."""
+
+    def output_moved(self) -> None:
+        """Something was written, or there is room again. In the reactor's thread."""
+
+    def socket_closes(self) -> None:
+        """The channel closes it. From any thread."""
+
+    def may_have_ended(self) -> None:
+        """It is closed, or its channel was told of the end again. In the reactor's thread."""
+
+    def close_timed_out(self) -> None:
+        """The peer has not taken the rest of the output in time."""
+
+    def message_too_long(self) -> None:
+        """A message of the channel has outgrown the limit."""
+
+    def plaintext_behind_start_tls(self) -> None:
+        """Input came that TLS should have protected."""
+
+    def handle_error_of(self, channel: Any) -> None:
+        """A callback of the channel has raised; called while that is handled."""
+
+
+class _Switch:
+    """Stands in a channel's queue, behind all that is to go out before TLS begins."""
+
+    def __init__(self, sock: TransportSocket, channel: Any) -> None:
+        self._sock = sock
+        self._channel = channel
+
+    def more(self) -> bytes:
+        # A refill_buffer() asks before all is sent that came out of the queue so far.
+        self._sock.switch_after(len(self._channel.ac_out_buffer))
+        return b""
 
 
 @implementer(IPushProducer)
@@ -56,7 +98,12 @@ class TransportSocket(SoftSocket):
 
     :param transport: any ``ITransport``.
     :param close_timeout: how long :meth:`close` lets a peer take the rest of the
-        output before it aborts the connection, in seconds.
+        output before it aborts the connection, in seconds; None for ever.
+    :ivar owner: who is told what becomes of it; None for nobody.
+    :ivar max_message_length: the longest message, in bytes, that the searched terminator
+        of an async_chat may leave; None for any length. To be set before it has a channel.
+    :ivar max_queued_output: while more bytes than this wait in the channel, and the
+        transport is full, it gets no input; None for no limit. To be set as that.
 
     >>> from twisted.internet.testing import StringTransport
     >>> transport = StringTransport()
@@ -71,7 +118,30 @@ class TransportSocket(SoftSocket):
     type = socket.SOCK_STREAM
     proto = 0
 
-    def __init__(self, transport: Any, close_timeout: float = 60.0) -> None:
+    owner: Owner | None = None
+    max_message_length: int | None = None
+    max_queued_output: int | None = None
+    #: Whether the owner wants to know when output moves.
+    tells_of_output = False
+    #: How often the channel was held back, and whether it is.
+    holds = 0
+    held_back = False
+    #: Whether its server did not accept it yet.
+    waits_to_be_accepted = False
+    #: Whether its channel was given the end of the input.
+    was_told_of_end = False
+
+    # What few are asked for is not in each of them: CPython is slower with an object of
+    # more than thirty attributes.
+    _retires = False
+    _takes_no_more = False
+    # While output goes out that was there before start_tls(): the options; how many
+    # bytes of it are left, where they are counted; what is handed on to TLS.
+    _tls: Any = None
+    _clear_left: int | None = None
+    _carried: list[bytes] | None = None
+
+    def __init__(self, transport: Any, close_timeout: float | None = 60.0) -> None:
         super().__init__()
         self._transport = transport
         self._close_timeout = close_timeout
@@ -94,6 +164,11 @@ class TransportSocket(SoftSocket):
         self._mute = False
         self._closed = False
         self._abort_later: Any = None
+        # Numbers for traffic().
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.pushes = 0
+        self.first_terminator: Any = _UNKNOWN
         transport.registerProducer(self, True)
 
     def __repr__(self) -> str:
@@ -110,7 +185,9 @@ class TransportSocket(SoftSocket):
 
     def received(self, data: bytes) -> None:
         """Data has come."""
-        if self._deaf or self._closed:
+        self.bytes_in += len(data)
+        if self._deaf or self._closed or self._takes_no_more or self._tls is not None:
+            self._came_unasked(data)
             return
         self._input.append(data)
         self._size += len(data)
@@ -132,6 +209,16 @@ class TransportSocket(SoftSocket):
                 channel._txa_gatherer = None
             if self._gathered:
                 self._flush()
+
+    def _came_unasked(self, data: bytes) -> None:
+        if self._tls is None or self._closed:
+            return  # it is dropped: nobody reads it any more
+        if self._carried is not None:
+            self._carried.append(data)
+        else:
+            self.take_no_more()
+            if self.owner is not None:
+                self.owner.plaintext_behind_start_tls()
 
     def ended(self) -> None:
         """The peer will send no more."""
@@ -159,6 +246,10 @@ class TransportSocket(SoftSocket):
     def resumeProducing(self) -> None:
         """The transport has room. ``IPushProducer``."""
         self._full = False
+        if self.held_back:
+            self.held_back = False
+        if self.tells_of_output and self.owner is not None:
+            self.owner.output_moved()
         self.notice()
 
     def stopProducing(self) -> None:
@@ -166,11 +257,133 @@ class TransportSocket(SoftSocket):
 
     def readiness(self) -> int:
         """What it is ready for, flags of ``select.poll``."""
-        flags = OUT if self._lost is not None or not self._is_full() else 0
-        return flags | IN if self._input or self._at_end or self._deaf else flags
+        has_room = self._lost is not None or not self._is_full()
+        flags = OUT if has_room else 0
+        if (
+            self._input or (self._at_end or self._deaf) or (self._retires and self._is_retired())
+        ) and (has_room or self.max_queued_output is None or not self.holds_back()):
+            flags |= IN
+        return flags
 
     def _is_full(self) -> bool:
         return self._full or self._underway >= _ENOUGH
+
+    # -- Limits, and the end of a service ---------------------------------------------
+
+    @property
+    def served(self) -> Any:
+        """The channel that was given it; None if there was none yet."""
+        return None if self._watch is None else self._watch.channel
+
+    @property
+    def channel(self) -> Any:
+        """The channel that has it for its socket; None if there is none (any more)."""
+        channel = self.served
+        return channel if getattr(channel, "socket", None) is self else None
+
+    @property
+    def is_served_by_reactor(self) -> bool:
+        """Whether the running reactor serves its channel, and nobody's loop."""
+        return self._watch is not None and self._watch.is_hosted
+
+    @property
+    def is_in_hand(self) -> bool:
+        """Whether its channel is being told of an event."""
+        return self._watch is not None and self._watch.is_in_hand
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, by its channel."""
+        return self._closed
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the transport is gone."""
+        return self._lost is not None
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether input waits that the channel did not receive yet."""
+        return bool(self._input)
+
+    def watched(self, watch: Any) -> None:
+        """It is served from now on."""
+        super().watched(watch)
+        if hasattr(type(watch.channel), "_txa_limit"):
+            watch.channel._txa_limit = self.max_message_length
+            watch.channel._txa_counts = True
+
+    def queued(self) -> tuple[int, int]:
+        """What waits to be sent, in the channel and here: in bytes; and how many items."""
+        size = self._gathered_size + self._underway
+        channel = self.channel
+        size += len(getattr(channel, "out_buffer", b"")) + len(
+            getattr(channel, "ac_out_buffer", b"")
+        )
+        queue = getattr(channel, "producer_fifo", ())
+        if not isinstance(queue, (deque, list, tuple)):
+            return size, 0  # some program's own kind
+        return size + sum(len(each) for each in list(queue) if hasattr(each, "__len__")), len(queue)
+
+    def holds_back(self) -> bool:
+        """Whether so much waits that the channel gets no input until there is room."""
+        most = self.max_queued_output
+        if most is None or self._lost is not None or not self._is_full():
+            return False
+        size, items = self.queued()
+        holds = items > _MOST_QUEUED_ITEMS or size > most
+        if holds != self.held_back:
+            self.held_back = holds
+            self.holds += holds
+        return holds
+
+    def put_back(self, data: bytes) -> None:
+        """Have the channel receive again what it could not deal with yet."""
+        self._input.appendleft(data)
+        self._size += len(data)
+
+    def take_no_more(self) -> None:
+        """Drop what was not received, and all that comes."""
+        self._takes_no_more = True
+        self._input.clear()
+        self._size = 0
+        self._read_on()
+
+    def retire(self, at_once: bool = False) -> None:
+        """Behave as if the peer had finished, once nothing waits in either direction.
+
+        :param at_once: whether unread input is dropped.
+        """
+        if at_once:
+            self.take_no_more()
+        self._retires = True
+        self.notice()
+
+    def _is_retired(self) -> bool:
+        return (
+            self._retires
+            and not self._input
+            and not getattr(self.channel, "out_buffer", b"")
+            and self._tls is None
+        )
+
+    def progress(self) -> object:
+        """See :class:`SoftSocket`."""
+        sent = self.bytes_out + self._gathered_size + self._underway
+        return self.bytes_in - self._size, sent, self._closed, self._deaf, self._mute
+
+    def handle_error_of(self, channel: Any) -> None:
+        """See :class:`SoftSocket`."""
+        if self.owner is None:
+            channel.handle_error()
+        else:
+            self.owner.handle_error_of(channel)
+
+    def message_too_long(self) -> None:
+        """The message that the channel receives has outgrown :attr:`max_message_length`."""
+        self.take_no_more()
+        if self.owner is not None:
+            self.owner.message_too_long()
 
     # -- Like a socket --------------------------------------------------------------
 
@@ -184,11 +397,9 @@ class TransportSocket(SoftSocket):
         if self._closed:
             raise _error(EBADF)
         if not self._input:
-            if self._lost is not None and not self._lost.check(ConnectionDone):
-                raise _error(ECONNRESET) from self._lost.value
-            if self._at_end or self._deaf:
-                return b""
-            raise BlockingIOError(EAGAIN, strerror(EAGAIN))
+            return self._recv_end()
+        if self.first_terminator is _UNKNOWN:
+            self._note_terminator()
         data = self._input.popleft()
         if self._input and len(data) < bufsize:
             data = b"".join([data, *self._input])
@@ -201,10 +412,31 @@ class TransportSocket(SoftSocket):
             return data
         self._size -= len(data)
         if self._paused and self._size < _ENOUGH:
+            self._read_on()
+        return data
+
+    def _recv_end(self) -> bytes:
+        has_ended = self._at_end or self._deaf or self._is_retired()
+        if has_ended:
+            if self._lost is not None and self.was_told_of_end and self.owner is not None:
+                self._in_reactor(self.owner.may_have_ended)  # it does not close
+            self.was_told_of_end = True
+        if self._lost is not None and not self._lost.check(ConnectionDone):
+            raise _error(ECONNRESET) from self._lost.value
+        if has_ended:
+            return b""
+        raise BlockingIOError(EAGAIN, strerror(EAGAIN))
+
+    def _note_terminator(self) -> None:
+        # What the first message is judged by: a drain ends where the channel is back at it.
+        with suppress(Exception):
+            self.first_terminator = self.channel.get_terminator()
+
+    def _read_on(self) -> None:
+        if self._paused:
             self._paused = False
             if self._lost is None:
                 self._in_reactor(self._transport.resumeProducing)
-        return data
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         """As :meth:`recv`, into a writable buffer; returns how many bytes."""
@@ -224,13 +456,23 @@ class TransportSocket(SoftSocket):
             raise BlockingIOError(EAGAIN, strerror(EAGAIN))
         if type(data) is not bytes or len(data) > _ENOUGH:
             data = bytes(memoryview(data).cast("B")[:_ENOUGH])
+        if self._clear_left is not None:
+            data = data[: self._clear_left]
         self._write(data)
+        if self._clear_left is not None:
+            self.switch_after(self._clear_left - len(data))
         return len(data)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send all, whether or not the transport has room."""
         self._check_can_send()
-        self._write(bytes(data))
+        data = bytes(data)
+        left = self._clear_left
+        if left is not None:
+            self._write(data[:left])
+            self.switch_after(max(left - len(data), 0))
+            data = data[left:]
+        self._write(data)
 
     def _check_can_send(self) -> None:
         self._check_open()
@@ -259,13 +501,13 @@ class TransportSocket(SoftSocket):
 
     def _write(self, data: bytes) -> None:
         if self.gather(data):
+            self.pushes -= 1  # it is a part of one that the channel has counted, or of none
             return
         size = len(data)
 
         def write() -> None:
             self._underway -= size
-            if self._lost is None:
-                self._transport.write(data)
+            self._write_out(data)
 
         self._underway += size  # with no call in between: other threads come here too
         self._in_reactor(write)
@@ -273,10 +515,17 @@ class TransportSocket(SoftSocket):
     def _flush(self) -> None:
         if self._gathered:
             data = b"".join(self._gathered)
+            self.pushes += len(self._gathered)
             self._gathered.clear()
             self._gathered_size = 0
-            if self._lost is None:
-                self._transport.write(data)
+            self._write_out(data)
+
+    def _write_out(self, data: bytes) -> None:
+        if self._lost is None:
+            self.bytes_out += len(data)
+            self._transport.write(data)
+            if self.tells_of_output and self.owner is not None:
+                self.owner.output_moved()
 
     def _in_reactor(self, call: Callable[[], object]) -> None:
         # A transport is for one thread; a socket was for any.
@@ -295,6 +544,8 @@ class TransportSocket(SoftSocket):
         self._check_open()
         if how in (socket.SHUT_RD, socket.SHUT_RDWR):
             self._deaf = True
+        if self.owner is not None:
+            self.owner.socket_closes()
         if how in (socket.SHUT_WR, socket.SHUT_RDWR) and not self._mute:
             self._mute = True
             self._gathers = 0
@@ -307,8 +558,7 @@ class TransportSocket(SoftSocket):
         transport.unregisterProducer()
         # TLS has no half close in Twisted; but after its own farewell it still
         # receives, until the peer's.
-        tls = INegotiated.providedBy(transport) or ISSLTransport.providedBy(transport)
-        if not tls and hasattr(transport, "loseWriteConnection"):
+        if not _is_tls(transport) and hasattr(transport, "loseWriteConnection"):
             transport.loseWriteConnection()
         else:
             transport.loseConnection()
@@ -318,19 +568,104 @@ class TransportSocket(SoftSocket):
         if not self._closed:
             self._closed = True
             self._gathers = 0
+            if self.owner is not None:
+                self.owner.socket_closes()
             self._in_reactor(self._lose)
 
     def _lose(self) -> None:
         if self._lost is not None:
+            if self.owner is not None:
+                self.owner.may_have_ended()
             return
         if not self._mute:
             self._transport.unregisterProducer()
-        if self._paused:
+        if self._paused or self._tls is not None:
             self._transport.resumeProducing()  # or it does not see the peer go
         self._transport.loseConnection()
         reactor = getattr(self._transport, "reactor", None)
-        if reactor is not None and self._lost is None:
-            self._abort_later = reactor.callLater(self._close_timeout, abort, self._transport)
+        if reactor is not None and self._lost is None and self._close_timeout is not None:
+            self._abort_later = reactor.callLater(self._close_timeout, self._cut_off)
+
+    def _cut_off(self) -> None:
+        if self.owner is None:
+            abort(self._transport)
+        else:
+            self.owner.close_timed_out()
+
+    # -- STARTTLS -------------------------------------------------------------------
+
+    def start_tls(self, options: Any, carry_over: bool = False) -> None:
+        """Go on over TLS: to be called where a ``STARTTLS`` has been answered.
+
+        What was pushed or sent before goes out in clear, in its order; what comes after
+        is encrypted. No input is received between this call and the end of the handshake.
+
+        :param options: as for ``ITLSTransport.startTLS``: a ``CertificateOptions`` of
+            ``twisted.internet.ssl``, for one.
+        :param carry_over: whether input that waits is handed on to TLS. Only where it
+            can't be commands: a ClientHello behind a header.
+        :raise PlaintextAfterStartTLS: if input waits behind the command, and is not to
+            be carried over. Somebody may have put it there: it is never delivered,
+            and the connection is cut.
+        :raise TypeError: for options of another kind.
+        :raise OSError: if the connection is gone (``EPIPE``), if it is on TLS already
+            (``EISCONN``) or can't change over (``EOPNOTSUPP``).
+        """
+        _check_options(options)
+        self._check_can_send()
+        transport = self._transport
+        if self._tls is not None or _is_tls(transport):
+            raise _error(EISCONN)
+        if not hasattr(transport, "startTLS"):
+            raise _error(EOPNOTSUPP)
+        channel = self.channel
+        unread, in_message = _unhandled(channel)
+        if (self._input or unread or in_message) and not carry_over:
+            self.take_no_more()
+            _discard(channel)
+            if self.owner is not None:
+                self.owner.plaintext_behind_start_tls()
+            else:
+                abort(transport)
+            raise PlaintextAfterStartTLS("input waits behind the command that begins TLS")
+        self._carried = [unread, *self._input] if carry_over else None
+        _discard(channel)
+        self._input.clear()
+        self._size = 0
+        self._tls = options
+        self._in_reactor(self._pause_for_tls)
+        queue = getattr(channel, "producer_fifo", None)
+        if queue or getattr(channel, "ac_out_buffer", b""):
+            channel.producer_fifo.append(_Switch(self, channel))
+            channel._txa_touch()
+        else:
+            self.switch_after(len(getattr(channel, "out_buffer", b"")))
+
+    def switch_after(self, size: int) -> None:
+        """Begin TLS when so many bytes more are sent, for :meth:`start_tls`."""
+        self._clear_left = size or None
+        if not size:
+            self._in_reactor(self._switch)
+
+    def _pause_for_tls(self) -> None:
+        if self._lost is None and not self._paused:
+            self._transport.pauseProducing()
+
+    def _switch(self) -> None:
+        options, self._tls = self._tls, None
+        carried, self._carried = self._carried or [], None
+        if self._lost is not None or self._closed:
+            return
+        self._paused = False
+        self._transport.startTLS(options)
+        # If it said pause before, its word to go on gets lost: TLS knows of no pause. If it
+        # is still full, it says so again.
+        self._full = False
+        if any(carried):
+            self._transport.protocol.dataReceived(b"".join(carried))
+        if self._lost is None:
+            self._transport.resumeProducing()
+        self.notice()
 
     def fileno(self) -> int:
         """The transport's descriptor; -1 when closed. Others are negative numbers."""
@@ -397,6 +732,41 @@ class TransportSocket(SoftSocket):
         raise _error(ENOPROTOOPT)
 
 
+def _is_tls(transport: Any) -> bool:
+    return bool(INegotiated.providedBy(transport) or ISSLTransport.providedBy(transport))
+
+
+def _check_options(options: Any) -> None:
+    from ssl import SSLContext  # not at import time: a Python may lack it
+
+    if isinstance(options, SSLContext):
+        raise TypeError(
+            "start_tls() takes what Twisted takes, not an ssl.SSLContext: a "
+            "twisted.internet.ssl.CertificateOptions, or what optionsForClientTLS() returns"
+        )
+    if not (
+        hasattr(options, "getContext")
+        or IOpenSSLServerConnectionCreator.providedBy(options)
+        or IOpenSSLClientConnectionCreator.providedBy(options)
+    ):
+        raise TypeError(
+            "start_tls() takes a twisted.internet.ssl.CertificateOptions, "
+            f"not {type(options).__name__}"
+        )
+
+
+def _unhandled(channel: Any) -> tuple[bytes, bool]:
+    # What an async_chat has received and not consumed; whether it is inside a message.
+    framer = getattr(channel, "_txa_framing", None)
+    return (b"", False) if framer is None else (framer.unread, not framer.is_between_messages)
+
+
+def _discard(channel: Any) -> None:
+    framer = getattr(channel, "_txa_framing", None)
+    if framer is not None:
+        framer.discard()
+
+
 def _in_its_thread() -> bool:
     thread: Any = threadable.ioThread
     return thread is None or thread == get_ident()
@@ -411,200 +781,3 @@ def _as_tuple(address: Any) -> Any:
     if isinstance(address, UNIXAddress):
         return address.name.decode("utf-8", "surrogateescape") if address.name else ""
     return address
-
-
-class _Backlog(SoftSocket):
-    """What a fed server has for a listening socket: accepts what endpoints accepted."""
-
-    type = socket.SOCK_STREAM
-    proto = 0
-
-    def __init__(self, name: Any, family: int) -> None:
-        super().__init__()
-        self.family = family
-        self._name = name
-        self._waiting: deque[tuple[TransportSocket, Any]] = deque()
-        self._closed = False
-
-    def put(self, sock: TransportSocket, addr: Any) -> None:
-        if self._closed:
-            sock.close()
-            return
-        self._waiting.append((sock, addr))
-        self.notice()
-
-    def accept(self) -> tuple[TransportSocket, Any]:
-        if self._closed:
-            raise _error(EBADF)
-        if not self._waiting:
-            raise BlockingIOError(EAGAIN, strerror(EAGAIN))
-        return self._waiting.popleft()
-
-    def readiness(self) -> int:
-        return IN if self._waiting else 0
-
-    def fileno(self) -> int:
-        return -1 if self._closed else self.number
-
-    def close(self) -> None:
-        self._closed = True
-        while self._waiting:
-            self._waiting.popleft()[0].close()
-
-    def getsockname(self) -> Any:
-        return self._name
-
-    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int:
-        if (level, optname) == (socket.SOL_SOCKET, socket.SO_ERROR):
-            return 0
-        raise _error(ENOPROTOOPT)
-
-    def setsockopt(self, level: int, optname: int, *value: Any) -> None:
-        pass  # its own listening socket is closed: there is nothing to set
-
-    def listen(self, backlog: int = 0) -> None:
-        pass  # the endpoint does
-
-    def setblocking(self, flag: bool) -> None:
-        if flag:
-            raise _error(EINVAL)
-
-    def settimeout(self, value: float | None) -> None:
-        self.setblocking(value is None or value > 0)
-
-
-@implementer(IHalfCloseableProtocol)
-class _Connection(Protocol):
-    """Passes what happens to a transport on to its TransportSocket."""
-
-    _log = Logger()
-
-    def __init__(self, factory: LegacyFactory) -> None:
-        self.factory = factory
-        self._sock: TransportSocket | None = None
-
-    def connectionMade(self) -> None:
-        when_peer_is_known(self.transport, self._build)
-
-    def _build(self) -> None:
-        sock = self._sock = TransportSocket(self.transport, self.factory.close_timeout)
-        peer = sock.getpeername()
-        try:
-            self.factory.build(sock, peer)
-        except Exception:
-            self._log.failure(
-                "uncaught exception while {build} was given the connection of {peer}",
-                build=self.factory.build,
-                peer=peer,
-            )
-            sock.close()
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._sock is not None:
-            self._sock.received(data)
-
-    def readConnectionLost(self) -> None:
-        if self._sock is not None:
-            self._sock.ended()
-
-    def writeConnectionLost(self) -> None:
-        pass  # the next send() will find out
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._sock is not None:
-            self._sock.lost(reason)
-
-
-class LegacyFactory(Factory):
-    """Serves each connection of an endpoint with an unmodified legacy handler.
-
-    :param build: called with a :class:`TransportSocket` and the peer's address, as
-        ``accept()`` returned them; returns the channel. A handler's class will do,
-        if its constructor takes these.
-    :param close_timeout: see :class:`TransportSocket`; in seconds.
-
-    The channels are served by the running reactor, or by who loops over their map.
-
-    >>> from twisted.internet.testing import StringTransport
-    >>> from txasynchat import asynchat, asyncore
-    >>> class Handler(asynchat.async_chat):
-    ...     def __init__(self, sock, addr):
-    ...         asynchat.async_chat.__init__(self, sock)
-    ...         self.push(b"hello " + addr[0].encode())
-    >>> protocol = LegacyFactory(Handler).buildProtocol(None)
-    >>> protocol.makeConnection(StringTransport())
-    >>> protocol.transport.value()
-    b'hello 192.168.1.1'
-    >>> asyncore.close_all()
-    """
-
-    noisy = False
-
-    def __init__(self, build: Callable[[Any, Any], object], close_timeout: float = 60.0) -> None:
-        self.build = build
-        self.close_timeout = close_timeout
-
-    @classmethod
-    def for_server(cls, server: Any, close_timeout: float = 60.0) -> LegacyFactory:
-        """Serve each connection of an endpoint with an unmodified legacy server.
-
-        Its own listening socket, if it has one, is closed: what the endpoint
-        accepts is what its ``accept()`` and ``handle_accepted()`` get from now on.
-
-        :param server: a dispatcher that accepts.
-        """
-        listening = server.socket
-        name, family = None, socket.AF_INET
-        if listening is not None:
-            name, family = listening.getsockname(), listening.family
-            server.del_channel()
-            listening.close()
-        backlog = _Backlog(name, family)
-        server.set_socket(backlog)
-        server.accepting = True
-        factory = cls(backlog.put, close_timeout)
-        factory.server = server
-        return factory
-
-    #: The server that is fed, if one is. Held here: nobody else may hold it.
-    server: Any = None
-
-    def buildProtocol(self, addr: object) -> Protocol:
-        """One for each connection. ``IProtocolFactory``."""
-        return _Connection(self)
-
-
-def accepts(kind: type[dispatcher]) -> bool:
-    """Whether a dispatcher's class is a server's: it says what to do with connections."""
-    return (
-        kind.handle_accepted is not dispatcher.handle_accepted
-        or kind.handle_accept is not dispatcher.handle_accept
-    )
-
-
-def builder(kind: type[dispatcher]) -> Callable[[Any, Any], object]:
-    """What :class:`LegacyFactory` can call to make a handler of class `kind`.
-
-    :raise TypeError: if its constructor takes neither ``(sock, addr)`` nor
-        ``(sock)``, maybe with more that has defaults.
-    """
-    parameters = list(signature(kind).parameters.values())
-    places = [
-        each
-        for each in parameters
-        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD, each.VAR_POSITIONAL)
-    ]
-    needed = [
-        each
-        for each in parameters
-        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-    ]
-    if not places or len(needed) > 2 or any(each not in places for each in needed):
-        raise TypeError(
-            f"is constructed with ({', '.join(map(str, parameters))}), not with (sock, addr): "
-            "give its server, or a subclass that knows the rest"
-        )
-    takes_both = len(places) > 1 and places[1].name != "map"
-    if takes_both or places[0].kind is places[0].VAR_POSITIONAL:
-        return kind
-    return lambda sock, addr: kind(sock)

@@ -58,7 +58,10 @@ class Watch:
         "serial",
         "sock",
         "soft",
+        "stuck",
+        "stuck_since",
         "tick",
+        "told",
         "wanted",
     )
 
@@ -80,6 +83,10 @@ class Watch:
         self.rests_until = 0.0
         # When it was told of an event the last time, and in which round.
         self.tick = self.round = 0
+        # How many events it was told of since somebody looked whether it gets on.
+        # And how many of those that were looked at made no difference, since when.
+        self.told = self.stuck = 0
+        self.stuck_since = 0.0
         # Whether its channel has left the map, or has another watch by now.
         self.gone = False
 
@@ -87,6 +94,16 @@ class Watch:
     def waits_to_write(self) -> bool:
         """Whether it was last seen to wait for room for output."""
         return bool(self.wanted & OUT)
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether the running reactor serves it, and nobody's loop."""
+        return self._set.is_hosted
+
+    @property
+    def is_in_hand(self) -> bool:
+        """Whether its channel is being told of an event, in this thread or another."""
+        return self._set.is_in_hand(self)
 
     def touch(self) -> None:
         """Something happened that may change what it waits for. From any thread."""
@@ -126,6 +143,25 @@ class SoftSocket:
         """What it is ready for, flags of ``select.poll``. From any thread."""
         raise NotImplementedError
 
+    def progress(self) -> object:
+        """What changes whenever its channel gets on; None if nobody can tell."""
+        return None
+
+    def holds_back(self) -> bool:
+        """Whether its channel gets no input until there is room for output."""
+        return False
+
+    def put_back(self, data: bytes) -> None:
+        """Have its channel receive again what it could not deal with yet."""
+        raise NotImplementedError
+
+    def message_too_long(self) -> None:
+        """The message that its channel receives has outgrown a limit."""
+
+    def handle_error_of(self, channel: Any) -> None:
+        """A callback of its channel has raised: tell it. Called while that is handled."""
+        channel.handle_error()
+
     def watched(self, watch: Watch) -> None:
         """It is served from now on."""
         self._watch = watch
@@ -151,9 +187,10 @@ class Round:
     :ivar hosted: whether the reactor serves it.
     :ivar thread: the one that hands it out.
     :ivar in_hand: the one that is being told of an event, unless its callback waits itself.
+    :ivar waited: whether it would have waited, had nothing been ready.
     """
 
-    __slots__ = ("hosted", "in_hand", "kinds", "ready", "thread", "tick")
+    __slots__ = ("hosted", "in_hand", "kinds", "ready", "thread", "tick", "waited")
 
     def __init__(
         self,
@@ -168,6 +205,7 @@ class Round:
         self.hosted = hosted
         self.thread = get_ident()
         self.in_hand: Watch | None = None
+        self.waited = True
 
 
 #: Whoever waits for anything waits for urgent data too.
