@@ -26,7 +26,9 @@ import trustme
 from legacy.oracle import Pair, RemovedModulesMissingError, our_modules, removed_modules
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.protocols.basic import FileSender
+from zope.interface import implementer
 
 TIMEOUT = 30
 PAGE = Path(__file__).parents[2] / "docs" / "differences.md"
@@ -1179,6 +1181,37 @@ def test_before_25_text_in_ac_in_buffer_broke_the_next_read(removed: Stage) -> N
     peer.send(b"data")
     removed.rounds()
     assert errors == [TypeError]
+
+
+# -- 26. A channel that is ready over and over without getting on is named ----------------
+
+
+def spin(stage: Stage) -> list[str]:
+    """Have a channel be writable for nothing; what the log says of it."""
+    said: list[str] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event.get("log_namespace") == "txasynchat.legacy.spinning":
+            said.append(event["handler"])
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        channel, _ = stage.dispatcher(writable=lambda self: True, handle_write=ignore)
+        stage.rounds(15000)
+        assert channel.socket.fileno() in stage.map, "it is served as before"
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    return said
+
+
+def test_difference_26_a_channel_that_does_not_get_on_is_named_once(ours: Stage) -> None:
+    (name,) = spin(ours)
+    assert name.endswith("Handler")
+
+
+def test_before_26_a_channel_that_did_not_get_on_was_not_named(removed: Stage) -> None:
+    assert spin(removed) == []
 
 
 # -- The page ----------------------------------------------------------------------------

@@ -420,19 +420,19 @@ def test_a_connection_that_never_says_who_it_is_can_be_idle_too() -> None:
 
 def test_a_chat_has_begun_with_its_first_message() -> None:
     line = Line(Lines)
-    assert not line.connection.has_begun
-    line.receive(b"on")
-    assert not line.connection.has_begun
-    line.receive(b"e\n")
-    assert line.connection.has_begun
+    begun = [line.connection.has_begun]
+    for piece in (b"on", b"e\n"):
+        line.receive(piece)
+        begun.append(line.connection.has_begun)
+    assert begun == [False, False, True]
     line.channel.close()
 
 
 def test_a_channel_without_messages_has_begun_with_its_first_byte() -> None:
     line = Line(Raw)
-    assert not line.connection.has_begun
+    before = line.connection.has_begun
     line.receive(b"x")
-    assert line.connection.has_begun
+    assert (before, line.connection.has_begun) == (False, True)
     line.channel.close()
 
 
@@ -455,7 +455,7 @@ def test_a_connection_that_is_cut_before_the_server_accepts_it_is_not_accepted()
     connection: Any = factory.buildProtocol(None)
     clock = Clock()
     connection.callLater = clock.callLater
-    wire: Any = StringTransport()  # type: ignore[no-untyped-call]
+    wire: Any = StringTransport()
     wire.abortConnection = lambda: connection.connectionLost(Failure(ConnectionAborted()))
     connection.makeConnection(wire)
     connection._abort(CloseReason.LIMIT, "for the test")

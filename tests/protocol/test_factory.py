@@ -8,6 +8,7 @@ import pytest
 from support import Chat, Wire
 
 from txasynchat import AsyncChat, AsyncChatFactory
+from txasynchat.factory import Refusal
 
 
 class Guest(AsyncChat):
@@ -21,7 +22,7 @@ _Handler = TypeVar("_Handler", bound=AsyncChat)
 
 def make(factory: AsyncChatFactory[_Handler]) -> tuple[_Handler, Wire]:
     chat = factory.buildProtocol(None)
-    assert chat is not None
+    assert not isinstance(chat, Refusal)
     return chat, Wire().connect(chat)
 
 
