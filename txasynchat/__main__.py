@@ -7,6 +7,7 @@ import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from io import open_code
 from types import CodeType, ModuleType, TracebackType
@@ -15,6 +16,8 @@ from typing import Any
 from txasynchat.legacy.aliases import install
 
 __all__ = ("main",)
+
+_ABOUT = "Terminator-framed protocols on Twisted, and a home for asynchat code."
 
 _RUN = (
     "Run an unmodified program: its 'import asyncore' and 'import asynchat' give the modules "
@@ -38,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         serve(arguments[1:])
         return
-    parser = ArgumentParser("python -m txasynchat", description=__doc__)
+    parser = ArgumentParser("python -m txasynchat", description=_ABOUT)
+    parser.add_argument("--version", action="version", version=f"txasynchat {_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
@@ -75,6 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.call(options)
     else:
         _run(options, run)
+
+
+def _version() -> str:
+    try:
+        return version("txasynchat")
+    except PackageNotFoundError:
+        return "that is not installed"
 
 
 def _run(options: Namespace, parser: ArgumentParser) -> None:

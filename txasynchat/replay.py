@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
 
 from txasynchat.core.lifecycle import CloseReason
+from txasynchat.factory import Refusal
 from txasynchat.transcript import BadTranscript, Lines, Record, read_transcript
 
 __all__ = ("Difference", "replay", "replay_command")
@@ -474,7 +475,7 @@ class _Player:
         opening = record if record.event == "open" else None
         wire = talk.wire = _Wire(talk, opening, self._reactor, self._changed)
         protocol = self._factory.buildProtocol(wire.getPeer())
-        if protocol is None:
+        if protocol is None or isinstance(protocol, Refusal):
             talk.differs(record.line, "a connection", "none: the factory refused it")
             talk.over = True
         else:
@@ -490,7 +491,10 @@ class _Player:
         if not await self._until(lambda: not wire.paused or talk.ended_at is not None):
             talk.differs(record.line, _to_read(record), f"its input paused for {self._timeout:g} s")
         elif talk.ended_at is not None and not talk.end_was_due:
-            talk.differs(record.line, _to_read(record), f"no reader: it {talk.ended_how}")
+            # Whose end came first, where both have ended, is the network's matter. Whether
+            # ours was due at all, the records that follow say.
+            if record.event != "eof":
+                talk.differs(record.line, _to_read(record), f"no reader: it {talk.ended_how}")
         else:
             wire.feed(record)
             await self._turn()

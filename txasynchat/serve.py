@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from twisted.application.reactors import NoSuchReactor, getReactorTypes, installReactor
-from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
 from twisted.python.usage import UsageError
 
 __all__ = ("install_reactor", "serve")
@@ -22,10 +29,19 @@ def install_reactor(name: str) -> None:
     try:
         installReactor(name)
     except NoSuchReactor:
-        known = ", ".join(sorted({each.shortName for each in getReactorTypes()}))
+        known = ", ".join(sorted({each.shortName for each in getReactorTypes() if _loads(each)}))
         raise ValueError(f"there is no such reactor; there are {known}") from None
     except Exception as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _loads(reactor: Any) -> bool:
+    # Those of other systems don't.
+    try:
+        import_module(reactor.moduleName)
+    except Exception:
+        return False
+    return True
 
 
 def serve(arguments: Sequence[str]) -> None:
@@ -38,11 +54,12 @@ def serve(arguments: Sequence[str]) -> None:
     from txasynchat.tap import Options, makeService
 
     options: Any = Options()
-    options.synopsis = f"python -m txasynchat serve [--reactor NAME] {options.synopsis}"
+    options.synopsis = f"Usage: python -m txasynchat serve [--reactor NAME] {options.synopsis}"
     try:
         options.parseOptions(arguments)
     except UsageError as error:
-        print(f"asynchat: {error}; --help lists the options", file=sys.stderr)
+        words = str(error).rstrip(".")
+        print(f"asynchat: {words}; --help lists the options", file=sys.stderr)
         raise SystemExit(2) from error
     _run(makeService(options))
 
@@ -65,7 +82,9 @@ def _install_reactor(arguments: list[str]) -> list[str]:
 def _run(service: Any) -> None:
     from twisted.internet import reactor  # noqa: TID251
 
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
+    for_people = LogLevelFilterPredicate(LogLevel.info)
+    observer = FilteringLogObserver(textFileLogObserver(sys.stdout), [for_people])
+    globalLogBeginner.beginLoggingTo([observer])
     service.privilegedStartService()
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)

@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import alsoProvides, directlyProvides, providedBy
 
 from txasynchat.addresses import _proxy_wrapper, in_words
+from txasynchat.factory import Refusal
 from txasynchat.masks import Masker
 
 __all__ = ("TracingFactory",)
@@ -99,7 +100,7 @@ class TracingFactory(WrappingFactory):
         above = None
         while isinstance(inner, ProtocolWrapper):
             above, inner = inner, inner.wrappedProtocol
-        if inner is None:
+        if inner is None or isinstance(inner, Refusal):
             return outer
         tracer = _Tracer(self, inner)
         if above is None:

@@ -139,7 +139,8 @@ def test_a_sequence_of_writes_is_one_record() -> None:
 def test_what_the_factory_refuses_is_refused_and_not_recorded() -> None:
     file = StringIO()
     refusing = AsyncChatFactory(Chat, max_connections=0)
-    assert TracingFactory(refusing, file).buildProtocol(IPv4Address("TCP", "::", 1)) is None
+    refused = TracingFactory(refusing, file).buildProtocol(IPv4Address("TCP", "::", 1))
+    refused.makeConnection(Wire())
     assert file.getvalue() == ""
 
 

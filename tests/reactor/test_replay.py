@@ -245,6 +245,17 @@ async def test_the_end_of_the_peer_is_replayed(make: Make) -> None:
     assert calls == [("collect", b"SAY 3"), ("found", b""), ("collect", b"ab"), ("close", b"")]
 
 
+async def test_both_may_end_at_once(make: Make) -> None:
+    transcript = lines(("in", b"QUIT\n"), "eof", ("out", b"bye\n"), "lose", "close")
+    assert await replayed(make, transcript) == []
+
+
+async def test_an_end_of_ours_beside_the_peers_must_have_been_recorded(make: Make) -> None:
+    transcript = lines(("in", b"QUIT\n"), ("out", b"bye\n"), "eof", "close")
+    (found,) = await replayed(make, transcript)
+    assert found == Difference(5, 1, "that the peer ends it", "that it closed the connection")
+
+
 async def test_what_was_masked_in_an_answer_may_be_anything(make: Make) -> None:
     transcript = lines(("in", b"SAY 3\nabc"), ("out", b"c**"), "close")
     transcript[2] = transcript[2].replace("}", ', "masked": true}')
