@@ -318,19 +318,20 @@ class async_chat(asyncore.dispatcher):
         if self._txa_look_for_boundary is not None:
             self._txa_look_for_boundary()
 
-    def _txa_pushed(self) -> None:
-        # If something waits: is it so much that no more messages are delivered?
-        self._txa_pushes += 1
+    def _txa_holds_back(self) -> None:
+        # Something waits: is it so much that no more messages are delivered?
         sock: Any = self.socket
-        if self.producer_fifo and isinstance(sock, SoftSocket) and sock.holds_back():
+        if isinstance(sock, SoftSocket) and sock.holds_back():
             self._txa_framer.stop()
 
     def _txa_puts_back(self, framer: Framer) -> bool:
-        # The socket gives it again when there is room.
+        # The socket gives it again when there is room. Nothing at all would be the peer's end:
+        # where only a callback is owed, that is made.
         sock: Any = self.socket
-        if not isinstance(sock, SoftSocket) or not sock.holds_back():
+        unread = framer.unread
+        if not unread or not isinstance(sock, SoftSocket) or not sock.holds_back():
             return False
-        sock.put_back(framer.unread)
+        sock.put_back(unread)
         framer.unread = b""
         return True
 
@@ -400,7 +401,9 @@ class async_chat(asyncore.dispatcher):
             self.producer_fifo.append(data)
         self.initiate_send()
         if self._txa_counts:
-            self._txa_pushed()
+            self._txa_pushes += 1
+            if self.producer_fifo:
+                self._txa_holds_back()
 
     def _txa_push_to(self, gatherer: Any) -> None:
         # From now on, until _txa_gatherer is None again, what is pushed while nothing waits
@@ -430,7 +433,9 @@ class async_chat(asyncore.dispatcher):
         self.producer_fifo.append(producer)
         self.initiate_send()
         if self._txa_counts:
-            self._txa_pushed()
+            self._txa_pushes += 1
+            if self.producer_fifo:
+                self._txa_holds_back()
 
     def close_when_done(self) -> None:
         """Call ``handle_close()``, which closes, when all that was pushed is sent."""

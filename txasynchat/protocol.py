@@ -782,7 +782,10 @@ class AsyncChat(Protocol, TimeoutMixin):
                 and getattr(transport, "TLS", False)
                 and _is_disconnecting(transport)
             ):
-                self.close()  # the handler closed the transport: over TLS that takes both
+                # The handler closed the transport: over TLS that takes both. And its layer joins
+                # small writes; only this has it pass on those that came after the first call.
+                self._transport.loseConnection()
+                self.close()
         if self._watches_input:
             self._drain_on()
             self._close_if_all_done()
@@ -1074,6 +1077,9 @@ class AsyncChat(Protocol, TimeoutMixin):
         carried = b""
         if upgrade.carry_over:
             carried, self._framer.unread = self._framer.unread, b""
+        queue = self._output.queue  # this upgrade is its first item still
+        if self._life.reason is not None and len(queue) > 1 and queue[1] is None:
+            return  # nothing to protect; the end of a TLS without a word drops what came before
         if self._life.reason is None and self._refuse_plaintext(upgrade):
             return
         if self._peer_finished:

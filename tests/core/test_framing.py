@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -406,3 +408,30 @@ def test_a_terminator_set_for_the_rest_of_a_message_that_is_too_long_counts_anew
     framer.feed(b"1234567ENDabc")
     framer.deliver(handler, limit=5)
     assert handler.events == [data(b"12345"), ("too long",), data(b"67"), FOUND, data(b"abc")]
+
+
+@pytest.mark.parametrize("step", range(40))
+def test_whoever_asks_how_many_messages_there_were_may_be_overtaken_at_any_step(step: int) -> None:
+    # By another thread, which ends the walk through the chunk meanwhile.
+    framer, counted = Framer(), []
+    steps = iter(range(1000))
+
+    def overtake(frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_name != "messages":
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(steps) == step:
+            framer.stop()
+        return overtake
+
+    def ask(_: Framer) -> None:
+        before = sys.gettrace()
+        sys.settrace(overtake)
+        try:
+            counted.append(framer.messages)
+        finally:
+            sys.settrace(before)
+
+    framer.set_terminator(b"\n")
+    framer.deliver(Handler(framer, on_found=ask), b"a\nb\nc\n")
+    assert counted[0] >= 0

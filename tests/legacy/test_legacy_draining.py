@@ -220,6 +220,16 @@ def test_a_peer_that_goes_meanwhile_has_ended_it() -> None:
     assert line.map == {}
 
 
+def test_a_peer_that_finishes_in_the_middle_of_its_message_has_ended_it() -> None:
+    line = Line(Lines)
+    line.receive(b"on")
+    drained(line)
+    line.connection.readConnectionLost()
+    line.serve()
+    line.lose()
+    assert (line.reason, line.channel.lines) == ("peer", [])
+
+
 def test_a_chat_that_receives_in_its_own_way_is_told_that_the_peer_has_finished() -> None:
     class Own(Lines):
         def handle_read(self) -> None:
@@ -234,6 +244,55 @@ def test_a_chat_that_receives_in_its_own_way_is_told_that_the_peer_has_finished(
 
 
 # -- Plain dispatchers --------------------------------------------------------------------------
+
+
+class ByItself(Lines):
+    """Cuts its lines itself."""
+
+    rest = b""
+
+    def handle_read(self) -> None:
+        self.rest += self.recv(1000)
+        while b"\n" in self.rest:
+            line, self.rest = self.rest.split(b"\n", 1)
+            self.push(line + b"!")
+
+
+def test_input_that_no_chat_has_received_yet_begins_a_message_that_is_waited_for() -> None:
+    line = Line(Lines)
+    line.connection.dataReceived(b"one\ntw")
+    line.connection.begin_drain()
+    line.serve()
+    line.clock.advance(0.01)
+    assert (line.channel.lines, line.wire.disconnecting) == ([b"one"], False)
+    line.receive(b"o\n")
+    assert (line.channel.lines, line.wire.value()) == ([b"one", b"two"], b"one\ntwo\n")
+    check_drained(line)
+
+
+def test_a_chat_that_turns_out_to_receive_in_its_own_way_is_told_then() -> None:
+    line = Line(ByItself)
+    line.connection.dataReceived(b"one\n")
+    line.connection.begin_drain()
+    line.serve()
+    assert not line.wire.disconnecting
+    line.clock.advance(0.01)
+    line.serve()
+    assert line.wire.value() == b"one!"
+    check_drained(line)
+
+
+def test_a_chat_that_receives_in_its_own_way_sends_what_waits_first() -> None:
+    line = Line(ByItself)
+    line.receive(b"zero\n")
+    line.wire.fill()
+    line.receive(b"one\ntwo\n")
+    drained(line)
+    assert not line.wire.disconnecting
+    line.wire.empty()
+    line.serve()
+    assert line.wire.value() == b"zero!one!two!"
+    check_drained(line)
 
 
 def test_a_dispatcher_is_told_that_the_peer_has_finished() -> None:

@@ -314,6 +314,29 @@ def test_a_peer_that_reads_again_gets_all_its_answers() -> None:
     line.channel.close()
 
 
+@pytest.mark.parametrize("rest", [b"", b"two\n"])
+def test_output_pushed_in_the_middle_of_a_message_that_has_no_room_ends_nothing(
+    rest: bytes,
+) -> None:
+    class Echo(Lines):
+        def collect_incoming_data(self, data: bytes) -> None:
+            super().collect_incoming_data(data)
+            self.push(data * 10)
+
+        def answer(self, line: bytes) -> None:
+            pass
+
+    line = Line(Echo, max_queued_output=20)
+    line.wire.fill()
+    line.receive(b"one\n" + rest)
+    assert (line.channel.lines, line.channel.closes) == ([] if rest else [b"one"], 0)
+    line.wire.empty()
+    line.serve()
+    assert line.wire.value() == b"one" * 10 + b"two" * 10 * bool(rest)
+    assert (line.channel.lines, line.channel.closes) == ([b"one"] + [b"two"] * bool(rest), 0)
+    line.channel.close()
+
+
 async def test_over_a_socket_memory_is_bounded_and_nothing_is_lost() -> None:
     from twisted.internet import reactor
 

@@ -155,7 +155,7 @@ def test_a_handler_may_wait_for_it() -> None:
 
     chat, wire = Waits(), TLSWire()
     wire.connect(chat)
-    chat.dataReceived(b"STARTTLS\n")
+    chat.dataReceived(b"STARTTLS\r\n")
     assert chat.paused_because == ("handler busy", "starting TLS")
     assert (steps, wire.is_reading) == ([], True)
     chat.handshakeCompleted()
@@ -304,6 +304,25 @@ def test_a_close_behind_it_sends_what_was_pushed_and_the_handshake_decides_the_r
     assert (wire.plain, wire.value(), wire.disconnecting) == (b"", b"bye", True)
     wire.lose()
     assert isinstance(outcomes[0], ChatClosed)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_close_with_nothing_behind_it_begins_no_tls_and_drops_no_answer(
+    fails: bool, logged_failures: Any
+) -> None:
+    def change_over(chat: Chat) -> None:
+        chat.push(b"go ahead")
+        chat.start_tls(OPTIONS)
+        if fails:
+            raise ValueError("no more")
+        chat.close_when_done()
+
+    chat, wire = upgrading(found=change_over)
+    chat.dataReceived(b"STARTTLS\r\n")
+    assert (wire.value(), wire.plain, wire.disconnecting) == (b"go ahead", None, True)
+    assert chat.close_reason == ("error" if fails else "handler")
+    wire.lose()
+    assert len(logged_failures()) == fails
 
 
 def test_the_end_of_the_service_waits_for_the_handshake() -> None:

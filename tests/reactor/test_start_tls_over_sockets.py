@@ -394,6 +394,52 @@ async def test_a_pause_holds_up_no_handshake(options: Any, trusting: ssl.SSLCont
         assert await got == b"NOOP"
 
 
+@pytest.mark.parametrize("fails", [True, False])
+async def test_an_answer_is_sent_although_the_connection_ends_before_any_handshake(
+    fails: bool, options: Any, logged_failures: Any
+) -> None:
+    class Brief(Mail):
+        def start(self) -> None:
+            super().start()
+            if fails:
+                raise ValueError("no more")
+            self.close_when_done()
+
+    def client(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(b"STARTTLS\r\n")
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+    async with served(lambda: Brief(options)) as serving:
+        received = await deferToThread(client, serving.port)
+        assert received == b"220 ready\r\n220 go ahead\r\n"
+        assert await serving.chats[0].closed() == ("error" if fails else "handler")
+    assert len(logged_failures()) == fails
+
+
+async def test_what_a_handler_pushed_before_it_closes_its_tls_transport_itself_is_sent(
+    options: Any, trusting: ssl.SSLContext
+) -> None:
+    class Rude(Mail):
+        def found_terminator(self) -> Any:
+            super().found_terminator()
+            if self.secured:
+                transport: Any = self.transport
+                transport.loseConnection()
+
+    def client(port: int) -> bytes:
+        client = smtplib.SMTP("127.0.0.1", port, timeout=10)
+        client.docmd("EHLO", "me")
+        client.starttls(context=trusting)
+        answer = client.docmd("NOOP")[1]
+        client.close()
+        return answer
+
+    async with served(lambda: Rude(options)) as serving:
+        assert await deferToThread(client, serving.port) == b"NOOP"
+        assert await serving.chats[0].closed() == "handler"
+
+
 async def test_a_handler_that_closes_its_transport_itself_after_start_tls_is_closed(
     options: Any, trusting: ssl.SSLContext
 ) -> None:

@@ -184,12 +184,12 @@ class Framer:
     @property
     def messages(self) -> int:
         """How often ``found_terminator`` was called."""
-        return self._messages if self._walk is None else self._messages + self._walked()
+        walk = self._walk  # which may end before the next line: another thread may ask
+        return self._messages if walk is None else self._messages + self._walked(walk)
 
-    def _walked(self) -> int:
+    def _walked(self, walk: Iterator[bytes]) -> int:
         # How many messages of the walk under way were reported.
-        assert self._walk is not None
-        done = len(self._pieces) - length_hint(self._walk)
+        done = len(self._pieces) - length_hint(walk)
         return done - (self._due is _FOUND)
 
     def set_terminator(self, terminator: Terminator, max_match: int | None = None) -> None:
@@ -491,7 +491,7 @@ class Framer:
         if self._walk is None:
             return
         assert self._matcher is not None and self._matcher.literal is not None
-        self._messages += self._walked()
+        self._messages += self._walked(self._walk)
         done = len(self._pieces) - length_hint(self._walk)
         pos = self._pos + sum(map(len, self._pieces[:done])) + done * len(self._matcher.literal)
         self._move_to(pos)

@@ -167,6 +167,7 @@ class Connection(Protocol, TimeoutMixin):
     _is_telling = False
     _has_ended = False
     _close_call: Any = None
+    _look_call: Any = None
 
     def __init__(self, factory: LegacyFactory) -> None:
         self.factory = factory
@@ -229,6 +230,7 @@ class Connection(Protocol, TimeoutMixin):
         self._decide(CloseReason.PEER, reason.getErrorMessage())
         self.setTimeout(None)  # type: ignore[no-untyped-call]
         self._set_close_timer(None)
+        self._look_no_more()
         sock = self._sock
         if sock is not None:
             self._is_telling = True
@@ -320,11 +322,18 @@ class Connection(Protocol, TimeoutMixin):
         self._close_when_free()
 
     def _close_when_free(self) -> None:
-        # Not in the middle of a callback, which may be about to answer, or another thread's.
-        if self._finishes or self._is_lost:
+        # Not in the middle of a callback, which may be about to answer, or another thread's;
+        # and not before it is seen how the channel receives what waits for it.
+        sock = self._sock
+        if self._finishes or self._is_lost or sock is None or sock.is_closed:
             return
-        if self._sock is not None and self._sock.is_in_hand:
-            self.callLater(_SOON, self._close_when_free)  # type: ignore[no-untyped-call]
+        channel = sock.channel
+        if sock.is_in_hand or (sock.has_unread and not sock.was_read):
+            self._look_call = self.callLater(  # type: ignore[no-untyped-call]
+                _SOON, self._close_when_free
+            )
+        elif channel is None or not _frames(channel, sock):
+            self._finish_or_retire(CloseReason.DRAIN, at_once=False)
         else:
             self._close_at_boundary()
 
@@ -345,6 +354,7 @@ class Connection(Protocol, TimeoutMixin):
             return
         self._finishes = True
         self.setTimeout(None)  # type: ignore[no-untyped-call]
+        self._look_no_more()
         self._set_close_timer(self.close_timeout)
         channel = None if sock is None else sock.channel
         if sock is None:
@@ -387,6 +397,10 @@ class Connection(Protocol, TimeoutMixin):
             self._watcher.limited(self, "idle_timeout", detail)
         self._finish(CloseReason.TIMEOUT, detail)
 
+    def _look_no_more(self) -> None:
+        if self._look_call is not None and self._look_call.active():
+            self._look_call.cancel()
+
     def _set_close_timer(self, seconds: float | None) -> None:
         call = self._close_call
         active = call is not None and call.active()
@@ -425,10 +439,10 @@ class Connection(Protocol, TimeoutMixin):
         sock = self._sock
         if self._blame is not None:
             self._decide(*self._blame)
+        elif sock is not None and sock.was_told_of_end and not self._finishes:
+            self._decide(CloseReason.PEER, "it finished sending")
         elif self._drains or self._finishes:
             self._decide(CloseReason.DRAIN, "")
-        elif sock is not None and sock.was_told_of_end:
-            self._decide(CloseReason.PEER, "it finished sending")
         else:
             self._decide(CloseReason.HANDLER, "")
 
@@ -530,7 +544,7 @@ def _frames(channel: Any, sock: TransportSocket) -> bool:
     if not isinstance(channel, async_chat):
         return False
     framer = channel._txa_framing
-    return not sock.bytes_in or (
+    return not sock.was_read or (
         framer is not None and bool(framer.messages or not framer.is_between_messages)
     )
 

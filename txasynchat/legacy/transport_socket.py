@@ -306,6 +306,11 @@ class TransportSocket(SoftSocket):
         """Whether input waits that the channel did not receive yet."""
         return bool(self._input)
 
+    @property
+    def was_read(self) -> bool:
+        """Whether the channel has received anything of the input."""
+        return self.bytes_in > self._size
+
     def watched(self, watch: Any) -> None:
         """It is served from now on."""
         super().watched(watch)
@@ -360,12 +365,7 @@ class TransportSocket(SoftSocket):
         self.notice()
 
     def _is_retired(self) -> bool:
-        return (
-            self._retires
-            and not self._input
-            and not getattr(self.channel, "out_buffer", b"")
-            and self._tls is None
-        )
+        return self._retires and not self._input and not any(self.queued()) and self._tls is None
 
     def progress(self) -> object:
         """See :class:`SoftSocket`."""
