@@ -180,6 +180,7 @@ class async_chat(asyncore.dispatcher):
         self.ac_in_buffer = b""
         self.incoming = []
         self.producer_fifo = deque()
+        self._txa_gatherer = None  # here: a dict that grows later is no longer shared by all
         asyncore.dispatcher.__init__(self, sock, map)
 
     # -- Input ----------------------------------------------------------------------

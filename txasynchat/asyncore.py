@@ -343,6 +343,7 @@ class dispatcher:
     def __init__(self, sock: Socket | None = None, map: _MapType | None = None) -> None:
         self._map = socket_map if map is None else map
         self._fileno = None
+        self._txa_moves = 0  # here: a dict that grows later is no longer shared by all
         if not sock:
             self.socket = None
             return

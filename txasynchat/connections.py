@@ -37,7 +37,7 @@ class _Entry:
 
 @dataclass
 class _Tally:
-    """What the connections of one handler did that are gone."""
+    """What the connections of one handler did that are gone, and what went wrong."""
 
     accepted: int = 0
     errors: int = 0
@@ -57,7 +57,7 @@ class _Tally:
             total.add(traffic)
         return {
             "connections_open": len(live),
-            "connections_accepted": self.accepted,
+            "connections_accepted": self.accepted + len(live),
             "connections_refused": dict(self.refused),
             "connections_ended": {str(each): self.ended[str(each)] for each in CloseReason},
             "limits_hit": dict(self.limits),
@@ -111,7 +111,7 @@ class Connections(Factory):
         self._fresh_call: Any = None
         self._waiting: list[Deferred[None]] = []
         self._draining = False
-        self._cut = 0
+        self._cut: set[Any] = set()
 
     def __len__(self) -> int:
         """How many are alive."""
@@ -133,16 +133,26 @@ class Connections(Factory):
         if most is not None and len(self._made) >= most:
             self._refuse(self.name, addr, "max_connections", most)
             return Refusal()
-        protocol = self.factory.buildProtocol(addr)  # type: ignore[arg-type]
-        if protocol is None or isinstance(protocol, Refusal):
+        try:
+            protocol = self.factory.buildProtocol(addr)  # type: ignore[arg-type]
+        except Exception:
+            self._log.failure(
+                "{handler} failed, the connection of {peer} is refused",
+                handler=self.name,
+                peer=in_words(addr),
+            )
+            self._tally(self.name).errors += 1
             return Refusal()
-        connection = _connection_in(protocol)
-        if connection is None:
+        connection = _innermost(protocol)
+        if connection is None or isinstance(connection, Refusal):
+            return Refusal()
+        fault = self._fault_of(connection)
+        if fault:
             self._log.error(
-                "{handler} made {protocol}, which is no AsyncChat and no legacy handler's: "
-                "the connection of {peer} is refused",
+                "{handler} made {protocol}, {fault}: the connection of {peer} is refused",
                 handler=self.name,
                 protocol=protocol,
+                fault=fault,
                 peer=in_words(addr),
             )
             return Refusal()
@@ -151,6 +161,14 @@ class Connections(Factory):
         self._made.add(connection)
         self._wait_for_first_message(connection)
         return protocol
+
+    def _fault_of(self, connection: Any) -> str:
+        # Why it can't be let in.
+        if not hasattr(connection, "begin_drain"):
+            return "which is no AsyncChat and no legacy handler's"
+        if connection in self._made or connection.close_reason is not None:
+            return "which it had made for another connection"
+        return ""
 
     def _refuse(self, name: str, addr: Any, limit: str, most: float) -> None:
         self._tally(name).refused[limit] += 1
@@ -184,7 +202,6 @@ class Connections(Factory):
             self._of_peer[peer] += 1
         self._number += 1
         self._live[connection] = _Entry(self._number, self._clock.seconds(), peer, address)
-        self._tally(connection.handler_name).accepted += 1
         self._log.info(
             "connection {number} from {peer} opened",
             event="connection opened",
@@ -193,7 +210,8 @@ class Connections(Factory):
             peer=in_words(address),
         )
         if self._draining:
-            connection.begin_drain()
+            # Once it has begun.
+            self._clock.callLater(0, connection.begin_drain)
         return True
 
     def failed(self, connection: Any, failure: Failure) -> None:
@@ -203,13 +221,15 @@ class Connections(Factory):
     def limited(self, connection: Any, limit: str, detail: str) -> None:
         """A limit was hit. See :class:`~txasynchat.watcher.Watcher`."""
         self._tally(connection.handler_name).limits[limit] += 1
+        if limit == "close_timeout" and self._draining and connection.traffic()["queued_output"]:
+            self._cut.add(connection)  # not all that it had to say was sent
         entry = self._live.get(connection)
         self._log.warn(
             "connection {number} from {peer}: {limit}: {detail}",
             event="limit hit",
             number=None if entry is None else entry.number,
             handler=connection.handler_name,
-            peer=in_words(connection.transport.getPeer() if entry is None else entry.address),
+            peer=in_words(_peer_of(connection) if entry is None else entry.address),
             limit=limit,
             detail=detail,
         )
@@ -234,6 +254,7 @@ class Connections(Factory):
         traffic = connection.traffic()
         tally = self._tally(connection.handler_name)
         tally.add(traffic)
+        tally.accepted += 1
         tally.ended[str(connection.close_reason)] += 1
         self._log.info(
             "connection {number} from {peer} ended by {reason} after {seconds} s, "
@@ -278,6 +299,13 @@ class Connections(Factory):
                 # One that was never opened waits for the header of a proxy.
                 end = connection._finish if connection in self._live else connection._abort
                 end(CloseReason.TIMEOUT, detail)
+                self._end_if_unconnected(connection)
+
+    def _end_if_unconnected(self, connection: Any) -> None:
+        # The wrapper of one, that of TLS say, may have failed before it was connected:
+        # nobody else will ever hear of it.
+        if connection.transport is None:
+            self.ended(connection)
 
     # -- The end ------------------------------------------------------------------------------
 
@@ -290,7 +318,9 @@ class Connections(Factory):
         :return: fires when none is left, with how many ``finished`` and were ``cut``.
         """
         self._draining = True
-        self._cut = 0
+        self._cut = set()
+        for connection in tuple(self._made):
+            self._end_if_unconnected(connection)
         began, since = len(self._made), self._clock.seconds()
         if began:
             self._log.info(
@@ -304,7 +334,9 @@ class Connections(Factory):
             if deadline.active():
                 deadline.cancel()
             self._draining = False
-            finished, cut = max(began - self._cut, 0), self._cut
+            cut = len(self._cut)
+            self._cut.clear()
+            finished = max(began - cut, 0)
             if began:
                 self._log.info(
                     "drained in {seconds} s: {finished} connections finished, {cut} were cut",
@@ -327,8 +359,8 @@ class Connections(Factory):
 
         :param detail: why, for people.
         """
-        alive = tuple(self._made)
-        self._cut += len(alive)
+        alive = self._made - self._cut
+        self._cut |= alive
         for connection in alive:
             connection._abort(CloseReason.DRAIN, detail)
 
@@ -357,10 +389,12 @@ class Connections(Factory):
         live: dict[str, list[dict[str, Any]]] = {}
         for connection in self._live:
             live.setdefault(connection.handler_name, []).append(connection.traffic())
+        nothing = _Tally()
         return {
             "workers": 1,
             "handlers": {
-                name: tally.numbers(live.get(name, [])) for name, tally in self._tallies.items()
+                name: self._tallies.get(name, nothing).numbers(live.get(name, []))
+                for name in {**self._tallies, **live}
             },
         }
 
@@ -380,8 +414,15 @@ class Connections(Factory):
         ]
 
 
-def _connection_in(protocol: Any) -> Any:
+def _innermost(protocol: Any) -> Any:
     # Below the wrappers that a factory may have put around it.
-    while protocol is not None and not hasattr(protocol, "begin_drain"):
-        protocol = getattr(protocol, "wrappedProtocol", None)
+    while not hasattr(protocol, "begin_drain"):
+        below = getattr(protocol, "wrappedProtocol", None)
+        if below is None:
+            break
+        protocol = below
     return protocol
+
+
+def _peer_of(connection: Any) -> Any:
+    return None if connection.transport is None else connection.transport.getPeer()

@@ -22,6 +22,10 @@ from txasynchat.legacy.serving import LegacyFactory, accepts, builder
 __all__ = ("HandlerError", "factory_from", "load", "parse_arguments")
 
 
+class _NotServable(TypeError):
+    """Says why in words that go on behind the name."""
+
+
 class HandlerError(Exception):
     """What is named can't be served; says why in one line."""
 
@@ -36,8 +40,8 @@ def load(name: str) -> Any:
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
         raise HandlerError("expected MODULE:NAME")
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # as "python -m" has it; the twistd script has not
+    if os.getcwd() not in sys.path:  # as "python -m" has it; the twistd script has not
+        sys.path.append(os.getcwd())
     install()
     try:
         return getattr(import_module(module_name), attribute)
@@ -87,14 +91,14 @@ def factory_from(name: str, arguments: Sequence[str] = ()) -> IProtocolFactory:
     args, kwargs = parse_arguments(arguments)
     try:
         return _factory_of(named, args, kwargs)
-    except TypeError as error:
+    except _NotServable as error:
         raise HandlerError(f"{name.partition(':')[2]} {error}") from error
     except Exception as error:  # of a constructor
         raise HandlerError(_one_line(error)) from error
 
 
 def _factory_of(named: Any, args: list[Any], kwargs: dict[str, Any]) -> IProtocolFactory:
-    # A TypeError says what is wrong with it.
+    # A _NotServable says what is wrong with it.
     from txasynchat.protocol import AsyncChat
 
     if isinstance(named, type):
@@ -103,18 +107,18 @@ def _factory_of(named: Any, args: list[Any], kwargs: dict[str, Any]) -> IProtoco
             return _of_chats(partial(named, *args, **kwargs) if args or kwargs else named)
         if issubclass(named, dispatcher):
             if accepts(named):
-                _check_call(named, args, kwargs)
-                return LegacyFactory.for_server(named(*args, **kwargs))
+                return LegacyFactory.for_server(_called(named, args, kwargs))
             return LegacyFactory(_builder(named, args, kwargs))
         if not IProtocolFactory.implementedBy(named):
-            raise TypeError(_NOTHING_TO_SERVE)
-    elif IProtocolFactory.providedBy(named) or isinstance(named, dispatcher):
+            raise _NotServable(_NOTHING_TO_SERVE)
+        return _of_object(_called(named, args, kwargs))
+    if IProtocolFactory.providedBy(named) or isinstance(named, dispatcher):
         if args or kwargs:
-            raise TypeError("is an object, not a class: it takes no --arg")
+            raise _NotServable("is an object, not a class: it takes no --arg")
         return _of_object(named)
     if callable(named):
         return _of_callable(named, args, kwargs)
-    raise TypeError(_NOTHING_TO_SERVE)
+    raise _NotServable(_NOTHING_TO_SERVE)
 
 
 _NOTHING_TO_SERVE = (
@@ -135,9 +139,9 @@ def _of_object(made: Any) -> IProtocolFactory:
         return made
     if isinstance(made, dispatcher):
         if not accepts(type(made)):
-            raise TypeError("is no server: it has no handle_accepted() or handle_accept()")
+            raise _NotServable("is no server: it has no handle_accepted() or handle_accept()")
         return LegacyFactory.for_server(made)
-    raise TypeError(_NOTHING_TO_SERVE)
+    raise _NotServable(_NOTHING_TO_SERVE)
 
 
 def _of_callable(
@@ -147,8 +151,7 @@ def _of_callable(
 
     if not _takes(build, args, kwargs) and _takes(build, [None, None, *args], kwargs):
         return LegacyFactory(lambda sock, addr: build(sock, addr, *args, **kwargs))
-    _check_call(build, args, kwargs)
-    made = build(*args, **kwargs)
+    made = _called(build, args, kwargs)
     if isinstance(made, AsyncChat):
         return _of_chats(partial(build, *args, **kwargs))
     if isinstance(made, type):
@@ -160,7 +163,10 @@ def _builder(
     kind: type[dispatcher], args: list[Any], kwargs: dict[str, Any]
 ) -> Callable[[Any, Any], object]:
     if not (args or kwargs):
-        return builder(kind)
+        try:
+            return builder(kind)
+        except TypeError as error:
+            raise _NotServable(str(error)) from error
     _check_call(kind, [None, None, *args], kwargs)
     return lambda sock, addr: kind(sock, addr, *args, **kwargs)
 
@@ -181,7 +187,12 @@ def _check_call(build: Callable[..., Any], args: list[Any], kwargs: dict[str, An
             raise TypeError("too many, it takes none")
         signature(build).bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"needs other arguments: {error}; give them by --arg") from error
+        raise _NotServable(f"needs other arguments: {error}; give them by --arg") from error
+
+
+def _called(build: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    _check_call(build, args, kwargs)
+    return build(*args, **kwargs)
 
 
 def _one_line(error: BaseException) -> str:

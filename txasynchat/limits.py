@@ -159,9 +159,10 @@ def peer_key(address: Any) -> IPv4Address | IPv6Address | None:
         host = ip_address(name)
     except ValueError:
         return IPv4Address(0)
-    if isinstance(host, IPv4Address) or host.is_loopback:
+    if isinstance(host, IPv4Address):
         return host
-    mapped = host.ipv4_mapped
-    if mapped is not None:
-        return mapped
+    if host.ipv4_mapped is not None:
+        return host.ipv4_mapped
+    if host.is_loopback:
+        return host
     return ip_network((int(host), 64), strict=False).network_address

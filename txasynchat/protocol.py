@@ -269,6 +269,10 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._framer = Framer()
         self._life = Lifecycle()
         self._output = Output(self)
+        # Known from the first one on, or CPython gives a dict of its own to each that gets
+        # one later: these come with the first bytes, before which many may be made.
+        self._watches_input = True
+        self._first_terminator = _UNKNOWN
         return self
 
     # -- For subclasses to override --------------------------------------------------

@@ -206,42 +206,52 @@ class Signals(Service):
     def __init__(self, hurry: Callable[[], object], reload: Callable[[], object]) -> None:
         self._hurry = hurry
         self._reload = reload
-        self._before: dict[int, Any] = {}
+        self._interrupt: Any = None
+        self._was_told = False
         self._stopping = False
 
     def startService(self) -> None:
         """Take the signals over, once the reactor has set up its own."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._stopping = self._was_told = False
         from twisted.internet import reactor  # noqa: TID251
 
         reactor.callWhenRunning(self._install)
 
     def _install(self) -> None:
         if current_thread() is main_thread() and self.running:
-            for number, handle in (
-                (signal.SIGTERM, self._terminate),
-                (signal.SIGINT, self._terminate),
-                (signal.SIGHUP, self._hang_up),
-            ):
-                self._before[number] = signal.signal(number, handle)
+            signal.signal(signal.SIGTERM, self._terminate)
+            signal.signal(signal.SIGHUP, self._hang_up)
+            before = signal.signal(signal.SIGINT, self._terminate)
+            if before != self._terminate:  # as it is when the service is started again
+                self._interrupt = before
 
     def stopService(self) -> None:
         """The second signal is another matter from now on; SIGHUP does nothing."""
         super().stopService()  # type: ignore[no-untyped-call]
         self._stopping = True
 
+    def stop(self) -> None:
+        """Stop the reactor, unless a signal has done so. If one comes now, it is the first:
+        supervisors may send it to a worker when its parent has told it already."""
+        from twisted.internet import reactor  # noqa: TID251
+
+        if not self._stopping:
+            self._stopping = True
+            reactor.stop()
+
     def _terminate(self, number: int, frame: Any) -> None:
         from twisted.internet import reactor  # noqa: TID251
 
-        if self._stopping:
+        again, self._was_told = self._was_told, True
+        if again:
             reactor.callFromThread(self._hurry)  # type: ignore[attr-defined]
-            return
-        self._stopping = True
-        before = self._before[number]
-        if number == signal.SIGINT and callable(before):
-            before(number, frame)
-        else:
-            reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
+        elif not self._stopping:
+            self._stopping = True
+            if number == signal.SIGINT and callable(self._interrupt):
+                self._interrupt(number, frame)
+            else:
+                reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
 
     def _hang_up(self, number: int, frame: Any) -> None:
         from twisted.internet import reactor  # noqa: TID251

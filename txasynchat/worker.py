@@ -9,10 +9,16 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from errno import EADDRINUSE
 from importlib import import_module
 from typing import Any
 
-from twisted.logger import globalLogBeginner, jsonFileLogObserver
+from twisted.logger import ILogObserver, LogEvent, globalLogBeginner, jsonFileLogObserver
+from zope.interface import implementer
+
+from txasynchat.asyncore import dispatcher
 
 __all__ = ("main",)
 
@@ -28,12 +34,48 @@ def main(order: dict[str, Any]) -> None:
         import_module(module).install()
     # The parent's log gets it as it is: events with their fields, not lines.
     output = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115
-    globalLogBeginner.beginLoggingTo([jsonFileLogObserver(output)])
+    globalLogBeginner.beginLoggingTo([_observer(jsonFileLogObserver(output))])
     from twisted.internet import reactor  # noqa: TID251
 
     worker = _Work(order, reactor)
     reactor.callWhenRunning(worker.begin)
     reactor.run()
+
+
+def _observer(write: ILogObserver) -> ILogObserver:
+    # As JSON a failure has no value: its words go beside it.
+    def observe(event: LogEvent) -> None:
+        failure = event.get("log_failure")
+        if failure is not None:
+            event = {**event, "failure_words": failure.getErrorMessage()}
+        write(event)
+
+    observer: ILogObserver = implementer(ILogObserver)(observe)
+    return observer
+
+
+@contextmanager
+def _taken_addresses_do() -> Iterator[None]:
+    # A legacy server opens a socket of its own, which is closed then. All workers do so
+    # at once, maybe with the address on which the parent listens.
+    bind, listen = dispatcher.bind, dispatcher.listen
+    taking: Any = dispatcher
+    taking.bind, taking.listen = _unless_taken(bind), _unless_taken(listen)
+    try:
+        yield
+    finally:
+        taking.bind, taking.listen = bind, listen
+
+
+def _unless_taken(call: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    def try_to(self: dispatcher, value: Any) -> None:
+        try:
+            call(self, value)
+        except OSError as error:
+            if error.errno != EADDRINUSE:
+                raise
+
+    return try_to
 
 
 class _Work:
@@ -45,7 +87,8 @@ class _Work:
         from txasynchat.workers import Control
 
         options = WorkerOptions(order["number"], order["sockets"])
-        options.parseOptions(order["arguments"])
+        with _taken_addresses_do():
+            options.parseOptions(order["arguments"])
         self._reactor = reactor
         self._service = options.chat_service()
         self._signals = Signals(self._service.hurry, self._service.reload)
@@ -68,14 +111,10 @@ class _Work:
         elif order == "hurry":
             self._service.hurry()
         elif order == "stop":
-            self._stop()
+            self._signals.stop()
 
     def _parent_is_gone(self) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        if self._service.running:
-            self._reactor.stop()
+        self._signals.stop()
 
     def _end(self) -> Any:
         self._signals.stopService()

@@ -42,6 +42,13 @@ _GRACE = 5.0
 #: How long a worker may take to tell its numbers, in seconds.
 _PATIENCE = 2.0
 
+#: How long to wait for what a worker said before it died, in seconds. It is there already,
+#: unless children of the worker's own go on and hold its descriptors open.
+_LAST_WORDS = 1.0
+
+#: The longest line that a worker may print, in bytes.
+_LONGEST_LINE = 2**20
+
 _CONTROL = 3  # the worker's descriptor; those of the sockets follow
 
 
@@ -105,9 +112,8 @@ class _Worker(ProcessProtocol):
         self.drained = {"finished": 0, "cut": 0}
         self._parent = parent
         self._asked: list[Deferred[None]] = []
-        self._lines = Framer()
-        self._lines.set_terminator(b"\n")
-        self._line: list[bytes] = []
+        self._all_read: Deferred[None] = Deferred()
+        self._printed = {1: _Lines(self.print_line), 2: _Lines(self.print_line)}
 
     def connectionMade(self) -> None:
         """It has begun. ``IProcessProtocol``."""
@@ -156,7 +162,58 @@ class _Worker(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """It has written to its standard output or error. ``IProcessProtocol``."""
-        self._lines.deliver(self, data)
+        self._printed[childFD].received(data)
+
+    def print_line(self, line: str) -> None:
+        """Pass on what it has logged as an event; the rest as text."""
+        # Whatever has written to the same descriptor may have left out the end of its line.
+        text, separator, packed = line.rpartition("\x1e")
+        event = _event(packed) if separator else None
+        if event is None:
+            text = line
+        if text:
+            self._parent.log.warn("worker {number}: {line}", number=self.number, line=text)
+        if event is not None:
+            event["log_system"] = f"worker {self.number}"
+            if "log_failure" in event:
+                event["log_failure"].value = event.pop("failure_words", "")
+            globalLogPublisher(event)
+
+    # -- Its end ------------------------------------------------------------------------
+
+    def processExited(self, reason: Failure) -> None:
+        """It is gone. What it said last may not be read yet. ``IProcessProtocol``."""
+        assert self.control is not None
+        both: list[Deferred[Any]] = [self._all_read, self.control.closed()]
+        said: Deferred[Any] = DeferredList(both, consumeErrors=True)
+        said.addTimeout(_LAST_WORDS, self._parent.reactor)
+        said.addErrback(lambda _: None).addCallback(lambda _: self._end(reason))
+
+    def processEnded(self, reason: Failure) -> None:
+        """Nobody writes to its output any more. ``IProcessProtocol``."""
+        self._all_read.callback(None)
+
+    def _end(self, reason: Failure) -> None:
+        assert self.control is not None
+        self.control.close()
+        self._is_deaf()
+        self.gone()
+        self._parent.worker_ended(self, reason)
+        self.ended.callback(None)
+
+
+class _Lines:
+    """Cuts what comes from one descriptor into lines."""
+
+    def __init__(self, take: Callable[[str], object]) -> None:
+        self._take = take
+        self._framer = Framer()
+        self._framer.set_terminator(b"\n")
+        self._line: list[bytes] = []
+
+    def received(self, data: bytes) -> None:
+        """More has come."""
+        self._framer.deliver(self, data, _LONGEST_LINE)
 
     def collect_incoming_data(self, data: bytes) -> None:
         """Part of a line. For the framer."""
@@ -166,22 +223,21 @@ class _Worker(ProcessProtocol):
         """A line. For the framer."""
         line = b"".join(self._line).decode("utf-8", "replace")
         self._line.clear()
-        if line.startswith("\x1e"):
-            event = eventFromJSON(line[1:])
-            event["log_system"] = f"worker {self.number}"
-            globalLogPublisher(event)
-        elif line:
-            self._parent.log.warn("worker {number}: {line}", number=self.number, line=line)
+        if line:
+            self._take(line)
 
     def message_too_long(self) -> None:
-        """Never: there is no limit. For the framer."""
+        """The rest of the line is left out. For the framer."""
+        self.found_terminator()
 
-    def processEnded(self, reason: Failure) -> None:
-        """It is gone. ``IProcessProtocol``."""
-        self._is_deaf()
-        self.gone()
-        self._parent.worker_ended(self, reason)
-        self.ended.callback(None)
+
+def _event(packed: str) -> dict[str, Any] | None:
+    # Not all that looks like an event is one: handlers print what they like.
+    try:
+        event = eventFromJSON(packed)
+    except Exception:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 class Workers(Service):
@@ -245,35 +301,47 @@ class Workers(Service):
         self._restarts.pop(number, None)
         if not self.running:
             return
+        self._since[number] = self.reactor.seconds()
+        try:
+            self._workers[number] = self._begin(number)
+        except OSError as error:  # too many processes, or descriptors
+            self._spawn_later(number, "worker {number} can't begin: {why}", why=str(error))
+
+    def _begin(self, number: int) -> _Worker:
         ours, theirs = socket.socketpair()
         worker = _Worker(number, self)
-        worker.control = Control(worker.receive, worker.gone).adopt(ours, self.reactor)
-        sockets = [list(listener.opened) for listener in self._listeners]
-        descriptors: dict[int, Any] = {1: "r", 2: "r", _CONTROL: theirs.fileno()}
+        with theirs, open(os.devnull, "rb") as nothing:
+            worker.control = Control(worker.receive, worker.gone).adopt(ours, self.reactor)
+            descriptors = {0: nothing.fileno(), 1: "r", 2: "r", _CONTROL: theirs.fileno()}
+            order = {
+                "number": number,
+                "control": _CONTROL,
+                "sockets": self._pass_on(descriptors),
+                "arguments": self.arguments,
+                "reactor": type(self.reactor).__module__,
+                "path": sys.path,
+            }
+            command = [sys.executable, "-m", "txasynchat.worker", json.dumps(order)]
+            try:
+                self.reactor.spawnProcess(
+                    worker, command[0], command, env=os.environ, childFDs=descriptors
+                )
+            except OSError:
+                worker.control.close()
+                raise
+        return worker
+
+    def _pass_on(self, descriptors: dict[int, Any]) -> list[list[tuple[int, int]]]:
+        # Adds the sockets to the descriptors of a child; says where they are there.
         inherited = []
-        for opened in sockets:
+        for listener in self._listeners:
             places = []
-            for descriptor, family in opened:
+            for descriptor, family in listener.opened:
                 place = max(descriptors) + 1
                 descriptors[place] = descriptor
                 places.append((place, int(family)))
             inherited.append(places)
-        order = {
-            "number": number,
-            "control": _CONTROL,
-            "sockets": inherited,
-            "arguments": self.arguments,
-            "reactor": type(self.reactor).__module__,
-            "path": sys.path,
-        }
-        self._workers[number] = worker
-        self._since[number] = self.reactor.seconds()
-        command = [sys.executable, "-m", "txasynchat.worker", json.dumps(order)]
-        with theirs, open(os.devnull, "rb") as nothing:
-            descriptors[0] = nothing.fileno()
-            self.reactor.spawnProcess(
-                worker, command[0], command, env=os.environ, childFDs=descriptors
-            )
+        return inherited
 
     def ready(self, worker: _Worker) -> None:
         """A worker has begun to accept."""
@@ -287,22 +355,24 @@ class Workers(Service):
     def worker_ended(self, worker: _Worker, reason: Failure) -> None:
         """A worker is gone: another one takes its place, unless all are to stop."""
         number = worker.number
-        self._past = [_sum([*self._past, {**worker.numbers, "workers": 0}])]
+        self._past = [_sum([*self._past, _of_the_dead(worker.numbers)])]
         del self._workers[number]
-        if not self.running:
-            return
+        if self.running:
+            self._spawn_later(
+                number,
+                "worker {number} (pid {pid}) is gone: {why}",
+                is_error=not reason.check(ProcessDone),
+                event="worker ended",
+                pid=worker.pid,
+                why=reason.getErrorMessage(),
+            )
+
+    def _spawn_later(self, number: int, what: str, is_error: bool = True, **fields: Any) -> None:
         lived = self.reactor.seconds() - self._since[number]
         pause = self._pauses[number] if lived < _BAD_START else 0.0
         self._pauses[number] = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
-        say = self.log.info if reason.check(ProcessDone) else self.log.error
-        say(
-            "worker {number} (pid {pid}) is gone: {why}; another one begins in {pause} s",
-            event="worker ended",
-            number=number,
-            pid=worker.pid,
-            why=reason.getErrorMessage(),
-            pause=pause,
-        )
+        say = self.log.error if is_error else self.log.info
+        say(f"{what}; another one begins in {{pause}} s", number=number, pause=pause, **fields)
         self._restarts[number] = self.reactor.callLater(pause, self._spawn, number)
 
     # -- Orders to all ----------------------------------------------------------------------
@@ -368,6 +438,13 @@ class Workers(Service):
             finished=sum(worker.drained["finished"] for worker in workers),
             cut=sum(worker.drained["cut"] for worker in workers),
         )
+
+
+def _of_the_dead(numbers: dict[str, Any]) -> dict[str, Any]:
+    # What it did still counts, what it had is gone.
+    gone = {"connections_open": 0, "queued_output": 0}
+    handlers = {name: {**counts, **gone} for name, counts in numbers["handlers"].items()}
+    return {"workers": 0, "handlers": handlers}
 
 
 def _sum(several: list[dict[str, Any]]) -> dict[str, Any]:

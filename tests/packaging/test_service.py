@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 
 HANDLERS = """
+import asyncore
 import txasynchat
+from twisted.internet.protocol import Factory
 
 class Upper(txasynchat.AsyncChat):
     def handle_connect(self):
@@ -30,6 +32,16 @@ class Upper(txasynchat.AsyncChat):
 class NeedsArguments(Upper):
     def __init__(self, colour):
         self.colour = colour
+
+class TwoArguments(Factory):
+    def __init__(self, host, port):
+        self.host = host
+
+class BadServer(asyncore.dispatcher):
+    def __init__(self):
+        self.name = "number " + 5
+    def handle_accepted(self, sock, addr):
+        pass
 
 not_a_class = 5
 """
@@ -168,6 +180,9 @@ def test_it_serves_a_handler_of_the_current_folder_on_several_endpoints(
         (["--handler", "my_handlers:Missing"], "--handler my_handlers:Missing: .*Missing"),
         (["--handler", "my_handlers:not_a_class"], "no subclass of txasynchat.AsyncChat"),
         (["--handler", "my_handlers:NeedsArguments"], "needs other arguments: .*colour.*--arg"),
+        (["--handler", "my_handlers:TwoArguments"], "needs other arguments: .*host.*--arg"),
+        (["--handler", "my_handlers:BadServer"], r"TypeError: .* \(my_handlers.py, line 24\)"),
+        (["--listen", "systemd:domain=INET:index=0"], "systemd has passed no socket of that"),
         (["--handler", "my_handlers:Upper", "--arg", "5"], "needs other arguments: .*too many"),
         (["--handler", "broken:Handler"], r"NameError: .*'nonsense'.* \(broken.py, line 2\)"),
         (["--max-connections", "many"], "--max-connections many: expected a whole number"),

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from txasynchat.connections import Connections
 from txasynchat.factory import Refusal
+from txasynchat.legacy.serving import Connection, LegacyFactory
 from txasynchat.limits import Limits
 
 
@@ -322,8 +323,11 @@ def test_a_connection_that_comes_during_a_drain_is_drained() -> None:
     slow, _ = room.come()
     slow.dataReceived(b"hel")
     room.connections.drain(5)
-    late, _ = room.come()
+    late, wire = room.come()
+    room.clock.advance(0)
     assert late.close_reason == "drain"
+    wire.lose()
+    assert late.events == [("connect",), ("close",)]
 
 
 def test_an_impatient_operator_cuts_the_rest() -> None:
@@ -401,3 +405,112 @@ def test_a_message_that_is_too_long_is_an_event_and_a_count(
     assert (event["limit"], event["number"]) == ("max_message_length", 1)
     assert "max_message_length" in logged_failures()[0]
     assert room.numbers["limits_hit"] == {"max_message_length": 1}
+
+
+# -- Bad luck -------------------------------------------------------------------------
+
+
+def test_an_error_of_a_constructor_refuses_and_is_counted(
+    logged_failures: Callable[[], list[str]],
+) -> None:
+    class Unmade(Chat):
+        def __init__(self) -> None:
+            raise RuntimeError("not today")
+
+    room = Room(Unmade)
+    assert isinstance(room.connections.buildProtocol(None), Refusal)
+    (failure,) = logged_failures()
+    assert "RuntimeError: not today" in failure
+    assert room.numbers["handler_errors"] == 1
+    assert len(room.connections) == 0
+
+
+def test_a_handler_that_is_made_twice_gets_the_first_connection_only(
+    logged_failures: Callable[[], list[str]],
+) -> None:
+    one = Chat()
+    room = Room(lambda: one)
+    assert room.enter() is one
+    assert room.enter() is None
+    assert one.is_open
+    room.wires[0].lose()
+    assert room.enter() is None, "it has had its connection"
+    assert len(room.connections) == 0
+    assert all("which it had made for another connection" in each for each in logged_failures())
+
+
+def test_one_whose_wrapper_failed_keeps_its_place_for_a_while_only() -> None:
+    room = Room(max_connections=1, first_message_timeout=5)
+    never_connected = room.connections.buildProtocol(None)
+    assert isinstance(room.connections.buildProtocol(None), Refusal)
+    room.clock.advance(5)
+    assert room.enter() is not None
+    assert never_connected.close_reason == "timeout"
+
+
+@pytest.mark.parametrize("make", [Chat, lambda: Connection(LegacyFactory(lambda *_: None))])
+def test_one_whose_wrapper_failed_does_not_hold_up_a_drain(make: Callable[[], Any]) -> None:
+    room = Room(make)
+    room.connections.buildProtocol(None)
+    told: list[dict[str, int]] = []
+    room.connections.drain(30).addCallback(told.append)
+    assert told == [{"finished": 0, "cut": 0}]
+
+
+def test_one_that_is_cut_twice_is_one() -> None:
+    room = Room()
+    room.come()[0].dataReceived(b"half a message")
+    room.come()[0].dataReceived(b"half a message")
+    told: list[dict[str, int]] = []
+    room.connections.drain(30).addCallback(told.append)
+    room.connections.cut("at once")
+    room.wires[0].lose()
+    room.connections.cut("at once!")
+    room.wires[1].lose()
+    assert told == [{"finished": 0, "cut": 2}]
+
+
+def test_one_counts_for_the_class_that_turns_out_to_serve_it() -> None:
+    class Late(Chat):
+        name = "Server"
+
+        @property
+        def handler_name(self) -> str:
+            return self.name
+
+    room = Room(Late)
+    chat, wire = room.come()
+    chat.name = "Channel"  # type: ignore[attr-defined]
+    numbers = room.connections.numbers()["handlers"]
+    assert numbers["Channel"]["connections_accepted"] == 1
+    assert numbers["Channel"]["connections_open"] == 1
+    wire.lose()
+    numbers = room.connections.numbers()["handlers"]
+    assert numbers["Channel"]["connections_accepted"] == 1
+    assert numbers["Channel"]["connections_open"] == 0
+    assert "Server" not in numbers
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "127.0.0.1"])
+def test_an_address_in_the_clothes_of_ipv6_is_the_same_peer(host: str) -> None:
+    room = Room(max_per_peer=1)
+    assert room.enter(host) is not None
+    room.enter(f"::ffff:{host}")
+    assert room.wires[-1].aborted
+
+
+@pytest.mark.parametrize(("reads", "counts"), [(True, (1, 0)), (False, (0, 1))])
+def test_one_that_does_not_read_its_last_answer_was_cut(
+    reads: bool, counts: tuple[int, int]
+) -> None:
+    room = Room(close_timeout=5)
+    chat, wire = room.come()
+    wire.fill()
+    chat.push(b"x" * 100_000)
+    told: list[dict[str, int]] = []
+    room.connections.drain(30).addCallback(told.append)
+    if reads:
+        wire.empty()
+    room.clock.advance(5)
+    wire.lose()
+    assert told == [{"finished": counts[0], "cut": counts[1]}]

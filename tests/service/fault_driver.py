@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 #: Seconds that a client waits for the service, before it says that it hangs.
-PATIENCE = 12
+PATIENCE = 30
 
 FAULTS = (ConnectionError, ssl.SSLError, BlockingIOError)
 
@@ -75,9 +77,9 @@ class Client:
         """Connect, from an address of its own, by which the log of the service knows it."""
         number, target = self.record.number, self.record.target
         if self.kind == "unix":
-            name = f"\0txasynchat-{os.getpid()}-{number}"  # in no file system
-            self.sock.bind(name)
-            self.record.peer = f"unix:{name}"
+            name = f"txasynchat-{os.getpid()}-{number}"
+            self.sock.bind(f"\0{name}")  # in no file system
+            self.record.peer = f"unix:@{name}"
             self.sock.connect(str(target.path))
         else:
             # This machine has sixteen million of them for itself.
@@ -92,10 +94,7 @@ class Client:
 
     def shake_hands(self, authority: Path | None) -> None:
         """Begin TLS; with nobody to trust, that ends with an alert."""
-        context = ssl.create_default_context(cafile=authority)
-        self.sock = context.wrap_socket(
-            self.sock, server_hostname="localhost", suppress_ragged_eofs=True
-        )
+        self.sock = trusting(authority).wrap_socket(self.sock, server_hostname="localhost")
         self.kind = "tls"
 
     # -- Sending -------------------------------------------------------------------
@@ -117,8 +116,8 @@ class Client:
         if how == "whole":
             yield data
         elif how == "bytes":
-            yield from (data[at : at + 1] for at in range(min(len(data), 60)))
-            yield data[60:]
+            yield from (data[at : at + 1] for at in range(min(len(data) - 1, 60)))
+            yield data[min(len(data) - 1, 60) :]
         else:
             step = max(len(data) // 4, 1)
             for at in range(0, len(data), step):
@@ -151,6 +150,12 @@ class Client:
         """Until the service ends the connection, in whichever way."""
         with suppress(*FAULTS):
             while self.receive():
+                pass
+
+    def drop_the_rest(self) -> None:
+        """The same, where what comes is no answer to a message."""
+        with suppress(*FAULTS):
+            while self.sock.recv(65536):
                 pass
 
     # -- Ending ----------------------------------------------------------------------
@@ -252,7 +257,7 @@ class ReadsSlowly(Scenario):
 
     def run(self) -> None:
         client = self.client
-        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.send(self.random.choice(("big", "produce")), self.random.randint(4, 12))
         client.send("echo")
         client.receive_answers(8192, 0.005)
@@ -332,8 +337,8 @@ class Leaves(Scenario):
     def run(self) -> None:
         if self.random.random() < 0.7:
             self.ask(2)
-            self.client.sock.sendall(b"echo half")
             self.client.send("later")
+            self.client.sock.sendall(b"echo half")
 
 
 class SendsTooMuch(Scenario):
@@ -371,15 +376,18 @@ class Fails(Scenario):
     reasons = frozenset({"error"})
     failures = True
     lost = 0
-    commands: Sequence[Sequence[object]] = (("fail",), ("fail_later",))
+    commands: Sequence[tuple[Any, ...]] = (("fail",), ("fail_later",))
+    goes_on = False
 
     def run(self) -> None:
         self.ask(3)
         with suppress(*FAULTS):
             self.client.send(*self.random.choice(self.commands))
             if self.random.random() < 0.5:
-                _, data = self.client.message("echo", "never", "handled")
+                identity, data = self.client.message("echo", "behind")
                 self.client.sock.sendall(data)
+                if self.goes_on:
+                    self.client.record.sent.append(identity)
         self.client.receive_end()
 
 
@@ -394,6 +402,8 @@ class FailsInProducer(Fails):
     """Makes a producer raise, or give something strange, behind some pieces."""
 
     commands = tuple(("produce", n, how) for n in (0, 1, 40) for how in ("raise", "garbage"))
+    goes_on = True  # until it is the producer's turn
+    lost = 1
 
 
 class TalksNonsense(Scenario):
@@ -414,7 +424,7 @@ class TalksNonsense(Scenario):
         if self.random.random() < 0.5:
             # Whoever has sent something that looks like the beginning of something waits.
             self.client.sock.shutdown(socket.SHUT_WR)
-            self.client.receive_end()
+            self.client.drop_the_rest()
         else:
             self.client.reset()
 
@@ -459,7 +469,7 @@ class Upgrades(Scenario):
             if choice == 0:
                 client.sock.sendall(self.random.randbytes(300) + b"\n" * 10)
                 client.finish()
-                client.receive_end()
+                client.drop_the_rest()
             elif choice == 1:
                 hello = client_hello()
                 client.sock.sendall(hello[: self.random.randint(1, len(hello))])
@@ -493,10 +503,16 @@ class Injects(Scenario):
         client.receive_end()
 
 
+@cache
+def trusting(authority: Path | None) -> ssl.SSLContext:
+    """The client's side of TLS, which takes some time to make."""
+    return ssl.create_default_context(cafile=authority)
+
+
 def client_hello() -> bytes:
     """The first bytes of a client's TLS."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    tls = trusting(None).wrap_bio(incoming, outgoing, server_hostname="localhost")
     with suppress(ssl.SSLWantReadError):
         tls.do_handshake()
     return outgoing.read()

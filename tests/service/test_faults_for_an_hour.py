@@ -121,7 +121,7 @@ def driver_for(server: Server) -> Driver:
 
 
 def test_some_seconds_of_faults(server: Server) -> None:
-    endure(server, 6)
+    endure(server, 3)
 
 
 @pytest.mark.slow
@@ -132,18 +132,33 @@ def test_an_hour_of_faults_in_ten_minutes(server: Server) -> None:
 def endure(server: Server, seconds: float) -> None:
     driver = driver_for(server)
     driver.run_each(AT_ONCE)
-    driver.run(min(seconds / 2, 60), AT_ONCE)
+    if seconds > 60:
+        driver.run(60, AT_ONCE)
     before = server.ask("measure")
     with shortages_of_descriptors(server) as shortages:
         driver.run(seconds, AT_ONCE)
     after = server.ask("measure")
     report(server, driver.records, before, after, len(shortages))
-    assert after["left"] == before["left"], "nothing is left behind"
+    assert not difference(before["left"], after["left"]), "nothing is left behind"
     complaints = Account(server, shortages).complaints(driver.records)
     assert not complaints, "\n".join(complaints[:20])
-    for what in ("blocks", "resident"):
-        assert after[what] <= before[what] * 1.05, f"{what} of memory"
+    assert after["blocks"] <= before["blocks"] * 1.05, "blocks of memory"
+    # It takes some minutes until there are no more holes to be filled.
+    assert seconds < 60 or after["resident"] <= before["resident"] * 1.05, "resident memory"
     assert server.end() == 0
+
+
+def difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What is other than it was: how it was and how it is."""
+    flat = [
+        {**each, **{f"{kind} objects": n for kind, n in each["objects"].items()}, "objects": 0}
+        for each in (before, after)
+    ]
+    return {
+        what: [each.get(what, 0) for each in flat]
+        for what in sorted({*flat[0], *flat[1]})
+        if flat[0].get(what, 0) != flat[1].get(what, 0)
+    }
 
 
 @contextmanager
@@ -173,6 +188,7 @@ def shortages_of_descriptors(server: Server) -> Iterator[list[tuple[float, float
 def report(server: Server, records: list[Record], before: Any, after: Any, shortages: int) -> None:
     print(f"seed {SEED}: {len(records)} connections, {shortages} shortages of descriptors")
     print(f"out of descriptors {server.ask('exhausted')} times")
+    print(f"left behind: {difference(before['left'], after['left'])}")
     for what, unit in (("blocks", 1), ("resident", MIB)):
         was, now = before[what] / unit, after[what] / unit
         print(f"{what} of memory: {was:.2f} before, {now:.2f} after ({now / was - 1:+.2%})")

@@ -149,7 +149,7 @@ class TransportSocket(SoftSocket):
         self._host = _as_tuple(transport.getHost())
         fileno = getattr(transport, "fileno", None)
         self._fd = self.number if fileno is None else fileno()
-        self._input: deque[bytes] = deque()
+        self._input: list[bytes] = []  # a deque takes 700 bytes more
         self._size = 0
         self._paused = False
         self._at_end = False
@@ -169,6 +169,10 @@ class TransportSocket(SoftSocket):
         self.bytes_out = 0
         self.pushes = 0
         self.first_terminator: Any = _UNKNOWN
+        # These here as well: a dict that grows later is no longer shared by all.
+        self.owner = None
+        self.max_message_length = self.max_queued_output = None
+        self.tells_of_output = False
         transport.registerProducer(self, True)
 
     def __repr__(self) -> str:
@@ -344,7 +348,7 @@ class TransportSocket(SoftSocket):
 
     def put_back(self, data: bytes) -> None:
         """Have the channel receive again what it could not deal with yet."""
-        self._input.appendleft(data)
+        self._input.insert(0, data)
         self._size += len(data)
 
     def take_no_more(self) -> None:
@@ -400,13 +404,13 @@ class TransportSocket(SoftSocket):
             return self._recv_end()
         if self.first_terminator is _UNKNOWN:
             self._note_terminator()
-        data = self._input.popleft()
+        data = self._input.pop(0)
         if self._input and len(data) < bufsize:
             data = b"".join([data, *self._input])
             self._input.clear()
         peeks = flags and flags & socket.MSG_PEEK
         if len(data) > bufsize or peeks:
-            self._input.appendleft(data if peeks else data[bufsize:])
+            self._input.insert(0, data if peeks else data[bufsize:])
             data = data[:bufsize]
         if peeks:
             return data
