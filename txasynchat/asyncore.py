@@ -257,6 +257,8 @@ def loop(
     channels = socket_map if map is None else map
     if not channels:
         return
+    if count is None and driver.no_loop:
+        raise RuntimeError(driver.no_loop)
     if count is None and driver.is_inside():
         raise RuntimeError(
             "asyncore.loop() would stop the reactor, which runs already and serves these "

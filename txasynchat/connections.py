@@ -20,6 +20,9 @@ from txasynchat.limits import Limits, peer_key
 
 __all__ = ("Connections",)
 
+# Those that were not met yet are counted as well, as 0: an alarm needs a number to watch.
+_REFUSALS = ("max_connections", "max_per_peer")
+_LIMITS = ("max_message_length", "first_message_timeout", "idle_timeout", "close_timeout")
 _SUMS = ("bytes_in", "bytes_out", "messages_in", "messages_out")
 
 
@@ -58,9 +61,9 @@ class _Tally:
         return {
             "connections_open": len(live),
             "connections_accepted": self.accepted + len(live),
-            "connections_refused": dict(self.refused),
+            "connections_refused": {each: self.refused[each] for each in _REFUSALS},
             "connections_ended": {str(each): self.ended[str(each)] for each in CloseReason},
-            "limits_hit": dict(self.limits),
+            "limits_hit": {each: self.limits[each] for each in _LIMITS},
             "handler_errors": self.errors,
             **{name: total.sums[name] for name in _SUMS},
             "queued_output": sum(traffic["queued_output"] for traffic in live),
@@ -105,7 +108,7 @@ class Connections(Factory):
         self._made: set[Any] = set()
         self._live: dict[Any, _Entry] = {}
         self._of_peer: Counter[IPv4Address | IPv6Address] = Counter()
-        self._tallies: dict[str, _Tally] = {}
+        self._tallies: dict[str, _Tally] = {self.name: _Tally()}
         # Those that have not sent a message yet, the first that came in front.
         self._fresh: dict[Any, float] = {}
         self._fresh_call: Any = None
@@ -258,10 +261,10 @@ class Connections(Factory):
         tally.ended[str(connection.close_reason)] += 1
         self._log.info(
             "connection {number} from {peer} ended by {reason} after {seconds} s, "
-            "{messages_in} messages in: {detail}"
+            "messages in: {messages_in}, {detail}"
             if connection.close_detail
             else "connection {number} from {peer} ended by {reason} after {seconds} s, "
-            "{messages_in} messages in",
+            "messages in: {messages_in}",
             event="connection ended",
             number=entry.number,
             handler=connection.handler_name,
@@ -324,7 +327,7 @@ class Connections(Factory):
         began, since = len(self._made), self._clock.seconds()
         if began:
             self._log.info(
-                "draining: {number} connections may finish within {timeout} s",
+                "draining: connections that may finish within {timeout} s: {number}",
                 event="drain begins",
                 number=began,
                 timeout=timeout,

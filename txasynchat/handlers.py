@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from ast import literal_eval
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from errno import EADDRINUSE
 from functools import partial
 from importlib import import_module
 from inspect import signature
@@ -17,6 +19,7 @@ from twisted.internet.protocol import Factory
 
 from txasynchat.asyncore import dispatcher
 from txasynchat.legacy.aliases import install
+from txasynchat.legacy.reactors import driver
 from txasynchat.legacy.serving import LegacyFactory, accepts, builder
 
 __all__ = ("HandlerError", "factory_from", "load", "parse_arguments")
@@ -43,10 +46,16 @@ def load(name: str) -> Any:
     if os.getcwd() not in sys.path:  # as "python -m" has it; the twistd script has not
         sys.path.append(os.getcwd())
     install()
+    driver.no_loop = (
+        f"{module_name} runs asyncore.loop() when it is imported: put what starts it behind "
+        'if __name__ == "__main__":'
+    )
     try:
         return getattr(import_module(module_name), attribute)
     except (Exception, SystemExit) as error:
         raise HandlerError(_one_line(error)) from error
+    finally:
+        driver.no_loop = ""
 
 
 def parse_arguments(texts: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
@@ -90,11 +99,36 @@ def factory_from(name: str, arguments: Sequence[str] = ()) -> IProtocolFactory:
     named = load(name)
     args, kwargs = parse_arguments(arguments)
     try:
-        return _factory_of(named, args, kwargs)
+        with _taken_addresses_do():
+            return _factory_of(named, args, kwargs)
     except _NotServable as error:
         raise HandlerError(f"{name.partition(':')[2]} {error}") from error
     except Exception as error:  # of a constructor
         raise HandlerError(_one_line(error)) from error
+
+
+@contextmanager
+def _taken_addresses_do() -> Iterator[None]:
+    # A legacy server opens a socket of its own, which is closed then. Its address may well
+    # be the endpoint's, or that of another worker's server.
+    bind, listen = dispatcher.bind, dispatcher.listen
+    taking: Any = dispatcher
+    taking.bind, taking.listen = _unless_taken(bind), _unless_taken(listen)
+    try:
+        yield
+    finally:
+        taking.bind, taking.listen = bind, listen
+
+
+def _unless_taken(call: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    def try_to(self: dispatcher, value: Any) -> None:
+        try:
+            call(self, value)
+        except OSError as error:
+            if error.errno != EADDRINUSE:
+                raise
+
+    return try_to
 
 
 def _factory_of(named: Any, args: list[Any], kwargs: dict[str, Any]) -> IProtocolFactory:
@@ -187,7 +221,8 @@ def _check_call(build: Callable[..., Any], args: list[Any], kwargs: dict[str, An
             raise TypeError("too many, it takes none")
         signature(build).bind(*args, **kwargs)
     except TypeError as error:
-        raise _NotServable(f"needs other arguments: {error}; give them by --arg") from error
+        advice = "" if args or kwargs else "; give them by --arg"
+        raise _NotServable(f"needs other arguments: {error}{advice}") from error
 
 
 def _called(build: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:

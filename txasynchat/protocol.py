@@ -712,7 +712,8 @@ class AsyncChat(Protocol, TimeoutMixin):
             if self._life.reason is None or self._life.state is State.FLUSHING:
                 self._abort(CloseReason.LIMIT, "refused")
             return
-        self._life.on(Event.CONNECTED)
+        if not self._life.on(Event.CONNECTED):
+            return  # the watcher has closed it
         if INegotiated.providedBy(transport):
             self._shaking_hands = True
         if self.idle_timeout is not None:

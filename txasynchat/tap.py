@@ -181,6 +181,8 @@ class Options(TwistedOptions):
         self["mask"] = self._checked("trace-mask", load)
         if self["mask"] is not None and not callable(self["mask"]):
             raise self._refusal("trace-mask", "is not callable")
+        if self["mask"] is not None and self["trace"] is None:
+            raise self._refusal("trace-mask", "there is no --trace to hide anything from")
         self["scrape"] = self._scrape()
         self["record"] = self._checked("trace", self._tracing)
 
@@ -241,6 +243,8 @@ class Options(TwistedOptions):
     def _tracing(self, path: str) -> Callable[[IProtocolFactory], TracingFactory]:
         from txasynchat.trace import TracingFactory
 
+        if self["workers"] > 1:
+            path += ".1"  # each has a file of its own
         # Whether it can be written, while somebody looks. It may hold secrets.
         os.close(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
         return lambda factory: TracingFactory(factory, path, self["mask"])
@@ -267,6 +271,7 @@ class WorkerOptions(Options):
         return None  # the parent serves the sum
 
     def _tracing(self, path: str) -> Callable[[IProtocolFactory], TracingFactory]:
+        self["workers"] = 1
         return super()._tracing(f"{path}.{self._worker}")
 
 

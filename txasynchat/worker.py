@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from errno import EADDRINUSE
 from importlib import import_module
 from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, globalLogBeginner, jsonFileLogObserver
 from zope.interface import implementer
-
-from txasynchat.asyncore import dispatcher
 
 __all__ = ("main",)
 
@@ -28,6 +24,8 @@ def main(order: dict[str, Any]) -> None:
 
     :param order: what the parent wants: see ``Workers``.
     """
+    # A terminal interrupts a whole group of processes. When it is time, the parent says so.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = order["path"]
     module = order["reactor"]
     if "twisted.internet.reactor" not in sys.modules:
@@ -54,30 +52,6 @@ def _observer(write: ILogObserver) -> ILogObserver:
     return observer
 
 
-@contextmanager
-def _taken_addresses_do() -> Iterator[None]:
-    # A legacy server opens a socket of its own, which is closed then. All workers do so
-    # at once, maybe with the address on which the parent listens.
-    bind, listen = dispatcher.bind, dispatcher.listen
-    taking: Any = dispatcher
-    taking.bind, taking.listen = _unless_taken(bind), _unless_taken(listen)
-    try:
-        yield
-    finally:
-        taking.bind, taking.listen = bind, listen
-
-
-def _unless_taken(call: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
-    def try_to(self: dispatcher, value: Any) -> None:
-        try:
-            call(self, value)
-        except OSError as error:
-            if error.errno != EADDRINUSE:
-                raise
-
-    return try_to
-
-
 class _Work:
     """What a worker does from its parent's first order to its last."""
 
@@ -87,8 +61,7 @@ class _Work:
         from txasynchat.workers import Control
 
         options = WorkerOptions(order["number"], order["sockets"])
-        with _taken_addresses_do():
-            options.parseOptions(order["arguments"])
+        options.parseOptions(order["arguments"])
         self._reactor = reactor
         self._service = options.chat_service()
         self._signals = Signals(self._service.hurry, self._service.reload)

@@ -47,6 +47,22 @@ not_a_class = 5
 """
 
 
+#: A program that serves when it is imported, not only when it is run.
+STARTS = """
+import asyncore
+
+class Server(asyncore.dispatcher):
+    def handle_accepted(self, sock, addr):
+        sock.close()
+
+server = Server()
+server.create_socket()
+server.bind(("127.0.0.1", 0))
+server.listen(5)
+asyncore.loop()
+"""
+
+
 def command(tool: str) -> list[str]:
     """How to run a tool of Twisted's with the interpreter of the tests."""
     if tool == "twistd":
@@ -108,6 +124,7 @@ class Service:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "my_handlers.py").write_text(HANDLERS)
     (tmp_path / "broken.py").write_text("import txasynchat\nnonsense()\n")
+    (tmp_path / "starts.py").write_text(STARTS)
     return tmp_path
 
 
@@ -199,6 +216,8 @@ def test_it_serves_a_handler_of_the_current_folder_on_several_endpoints(
         (["--trace", "no/such/folder/file"], "--trace no/such/folder/file: .*No such file"),
         (["--trace", "t", "--trace-mask", "os"], "--trace-mask os: expected MODULE:NAME"),
         (["--trace", "t", "--trace-mask", "os:sep"], "--trace-mask os:sep: is not callable"),
+        (["--trace-mask", "os:getcwd"], "--trace-mask os:getcwd: there is no --trace"),
+        (["--handler", "starts:Server"], "starts runs asyncore.loop\\(\\) when it is imported"),
     ],
 )
 def test_a_bad_value_is_one_clear_line(

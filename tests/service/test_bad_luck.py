@@ -138,6 +138,13 @@ def test_a_legacy_server_in_every_worker_may_name_the_address_of_the_endpoint(od
         assert ask(client, b"hello\n") == b"HELLO\n"
 
 
+def test_a_legacy_server_may_name_an_address_that_somebody_else_has(odd: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        service = odd("--handler", "odd:OldServer", "--arg", str(taken.getsockname()[1]))
+        with service.connect() as client:
+            assert ask(client, b"hello\n") == b"HELLO\n"
+
+
 @pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_parent_and_its_workers_drains_as_one_to_the_parent(
     which: signal.Signals, odd: Serve

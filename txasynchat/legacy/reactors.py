@@ -121,9 +121,13 @@ class Session:
 
 
 class Driver:
-    """Drives the process's reactor, if there is one, and knows when it runs by itself."""
+    """Drives the process's reactor, if there is one, and knows when it runs by itself.
+
+    :ivar no_loop: why a loop without end must not begin now; empty if it may.
+    """
 
     def __init__(self) -> None:
+        self.no_loop = ""
         self._sessions: list[Session] = []
         self._started: Any = None
         self._turning = False
