@@ -300,9 +300,9 @@ class Register:
 class Conversation:
     """One connection to the server, and what becomes of it."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, channels: dict[int, Any]) -> None:
         self.options = options
-        self.map: dict[int, Any] = {}
+        self.map = channels
         self.clock = Clock()
         self.wire = Wire(self.clock)
         self.register = Register()
@@ -470,6 +470,7 @@ class Conversation:
         with _names():
             expected = Reference(self.options)
             expected.converse(b"".join(self.sent))
+            expected.del_channel()  # a reactor that runs would serve it
         if expected.is_vague:
             return
         replies, mails = b"".join(expected.replies), self.server.mails
@@ -507,14 +508,16 @@ def one_input(data: bytes) -> None:
 
     observer: Any = observe
     globalLogPublisher.addObserver(observer)
+    channels: dict[int, Any] = {}
     try:
         with _names():
-            conversation = Conversation(Options(data[0] if data else 0))
+            conversation = Conversation(Options(data[0] if data else 0), channels)
             conversation.play(data[1:])
             conversation.end()
         conversation.check_end()
         conversation.check_answers()
     finally:
+        channels.clear()  # after a finding there may be some, which a running reactor would serve
         globalLogPublisher.removeObserver(observer)
     check(not logged, "no failure is logged", *logged)
 

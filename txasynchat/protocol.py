@@ -43,6 +43,7 @@ from txasynchat.producers import (
     is_streaming,
     stop_producer,
 )
+from txasynchat.timers import postponed
 from txasynchat.watcher import Watcher
 
 __all__ = ("AsyncChat", "PauseReason")
@@ -1284,17 +1285,9 @@ class AsyncChat(Protocol, TimeoutMixin):
             self._finish(CloseReason.PEER, "it finished sending")
 
     def _set_close_timer(self, seconds: float | None) -> None:
-        call = self._close_call
-        active = call is not None and call.active()
-        if seconds is None:
-            if active:
-                call.cancel()
-        elif active:
-            call.reset(seconds)
-        else:
-            self._close_call = self.callLater(  # type: ignore[no-untyped-call]
-                seconds, self._close_timed_out
-            )
+        self._close_call = postponed(
+            self._close_call, seconds, self.callLater, self._close_timed_out
+        )
 
     def _close_timed_out(self) -> None:
         if self._life.state is State.FLUSHING:

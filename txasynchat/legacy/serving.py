@@ -31,6 +31,7 @@ from txasynchat.legacy.readiness import IN
 from txasynchat.legacy.transport_socket import TransportSocket
 from txasynchat.legacy.watches import SoftSocket
 from txasynchat.output import abort
+from txasynchat.timers import postponed
 from txasynchat.watcher import Watcher
 
 __all__ = ("Connection", "LegacyFactory", "accepts", "builder")
@@ -402,17 +403,9 @@ class Connection(Protocol, TimeoutMixin):
             self._look_call.cancel()
 
     def _set_close_timer(self, seconds: float | None) -> None:
-        call = self._close_call
-        active = call is not None and call.active()
-        if seconds is None:
-            if active:
-                call.cancel()
-        elif active:
-            call.reset(seconds)
-        else:
-            self._close_call = self.callLater(  # type: ignore[no-untyped-call]
-                seconds, self.close_timed_out
-            )
+        self._close_call = postponed(
+            self._close_call, seconds, self.callLater, self.close_timed_out
+        )
 
     # -- From the TransportSocket: Owner ----------------------------------------------
 
