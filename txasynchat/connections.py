@@ -220,6 +220,16 @@ class Connections(Factory):
     def failed(self, connection: Any, failure: Failure) -> None:
         """A handler raised. See :class:`~txasynchat.watcher.Watcher`."""
         self._tally(connection.handler_name).errors += 1
+        entry = self._live.get(connection)
+        # The traceback is logged by the handler's own handle_error(), for legacy ones as text.
+        self._log.warn(
+            "connection {number} from {peer}: {handler} raised {error}",
+            event="handler error",
+            number=None if entry is None else entry.number,
+            handler=connection.handler_name,
+            peer=in_words(_peer_of(connection) if entry is None else entry.address),
+            error=type(failure.value).__name__,
+        )
 
     def limited(self, connection: Any, limit: str, detail: str) -> None:
         """A limit was hit. See :class:`~txasynchat.watcher.Watcher`."""

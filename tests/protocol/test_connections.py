@@ -400,6 +400,19 @@ def test_the_end_of_a_connection_is_one_event_with_its_numbers(events: list[LogE
     assert (ended["reason"], ended["seconds"], ended["messages_in"]) == ("peer", 2, 1)
 
 
+def test_an_error_of_a_handler_is_an_event_that_names_the_connection(
+    events: list[LogEvent], logged_failures: Any
+) -> None:
+    def fail(chat: Chat) -> None:
+        raise KeyError("x")
+
+    chat, _ = Room(lambda: Chat(found=fail)).come()
+    chat.dataReceived(b"x\n")
+    (event,) = named(events, "handler error")
+    assert (event["number"], event["handler"], event["error"]) == (1, "Chat", "KeyError")
+    assert "KeyError" in logged_failures()[0]
+
+
 def test_a_message_that_is_too_long_is_an_event_and_a_count(
     events: list[LogEvent], logged_failures: Any
 ) -> None:
