@@ -1,8 +1,8 @@
 """Services of both faces in one process, which writes down all that it does: run as a program.
 
-``fault_server.py FOLDER`` finds ``server.pem`` in the folder. It listens there for who asks
-what is in the process (``control``), serves on TCP, TLS and UNIX sockets, and appends to the
-file ``journal``, as JSON lines: connections as the log tells of them, each message that a
+``fault_server.py FOLDER DESCRIPTOR`` finds ``server.pem`` in the folder. Over the socket that it
+is given it tells what is in the process. It serves on TCP, TLS and UNIX sockets, and appends to
+the file ``journal``, as JSON lines: connections as the log tells of them, each message that a
 handler got, failures that were logged.
 """
 
@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import resource
+import socket
 import sys
 from collections import Counter
 from functools import partial
@@ -21,7 +22,6 @@ from typing import IO, Any
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
@@ -338,7 +338,7 @@ def service_of(face: str, folder: Path) -> ChatService:
     return options.chat_service()
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, control_descriptor: int) -> None:
     globalLogBeginner.beginLoggingTo([Observer(), textFileLogObserver(sys.stdout)])
     journal.file = (folder / "journal").open("w")
     journal.tls = PrivateCertificate.loadPEM((folder / "server.pem").read_bytes()).options()
@@ -348,11 +348,12 @@ def main(folder: Path) -> None:
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     control: Any = Factory.forProtocol(partial(Control, services))
     control.noisy = False
-    UNIXServerEndpoint(reactor, str(folder / "control")).listen(control)
+    reactor.adoptStreamConnection(control_descriptor, socket.AF_UNIX, control)
+    os.close(control_descriptor)
     print("ready", flush=True)
     reactor.run()
     journal.file.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

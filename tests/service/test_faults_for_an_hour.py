@@ -42,26 +42,16 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with (folder / "log").open("wb") as log:
+        self._control, theirs = socket.socketpair()
+        with theirs, (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), str(folder)],
+                [sys.executable, str(PROGRAM), str(folder), str(theirs.fileno())],
                 env=bare_environment(),
+                pass_fds=[theirs.fileno()],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        self._control = self._connect()
         self._answers = self._control.makefile("rb")
-
-    def _connect(self) -> socket.socket:
-        control = socket.socket(socket.AF_UNIX)
-        until = time.monotonic() + 30
-        while True:
-            try:
-                control.connect(str(self.folder / "control"))
-                return control
-            except OSError:  # it has not begun
-                assert self.process.poll() is None and time.monotonic() < until, self.log
-                time.sleep(0.02)
 
     def ask(self, command: str, *arguments: object) -> Any:
         self._control.sendall(json.dumps([command, *arguments]).encode() + b"\n")
