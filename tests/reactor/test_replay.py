@@ -150,7 +150,18 @@ async def test_a_thousand_messages_replayed_are_the_same_calls(make: Make, tmp_p
     again: Calls = []
     assert await replay(path, make(again)) == []
     await until(lambda: not asyncore.socket_map)
-    assert again == live
+    assert joined(again) == joined(live)
+
+
+def joined(calls: Calls) -> Calls:
+    """The calls, but what was collected in several pieces as one: a legacy channel receives two
+    chunks at once where it was busy when the first one came."""
+    result: Calls = []
+    for name, data in calls:
+        if name == "collect" and result and result[-1][0] == "collect":
+            data = result.pop()[1] + data
+        result.append((name, data))
+    return result
 
 
 # -- What differs is found -----------------------------------------------------------------
