@@ -193,8 +193,11 @@ class Listening:
 
     def is_turned_away(self) -> bool:
         """Whether a client gets nothing, over TLS not even a handshake."""
-        with self.connect(handshake=False) as client:
-            return not to_the_end(client)
+        try:
+            with self.connect(handshake=False) as client:
+                return not to_the_end(client)
+        except ConnectionResetError:  # before it knew that it was connected
+            return True
 
 
 def to_the_end(client: Any) -> bytes:
