@@ -86,12 +86,12 @@ def _options(name: str) -> list[str]:
     # there: a run on the stored corpus, which does not change it.
     given = sys.argv[1:]
     named = {each.partition("=")[0] for each in given}
-    dictionary, work = HERE / f"{name}.dict", HERE / "work"
-    defaults = [*_DEFAULTS, f"-artifact_prefix={work}{os.sep}{name}-"]
+    dictionary, found = HERE / f"{name}.dict", HERE / "found"
+    defaults = [*_DEFAULTS, f"-artifact_prefix={found}{os.sep}{name}-"]
     if dictionary.exists():
         defaults.append(f"-dict={dictionary}")
-    (work / name).mkdir(parents=True, exist_ok=True)
+    (found / name).mkdir(parents=True, exist_ok=True)
     options = [each for each in defaults if each.partition("=")[0] not in named]
     if any(not each.startswith("-") for each in given):
         return [*options, *given]
-    return [*options, *given, str(work / name), str(HERE / "corpus" / name)]
+    return [*options, *given, str(found / name), str(HERE / "corpus" / name)]
