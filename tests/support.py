@@ -76,7 +76,7 @@ class Chat(AsyncChat):
         return self.calls.events
 
     @property
-    def messages(self) -> list[bytes]:
+    def messages(self) -> list[bytes]:  # type: ignore[override]
         """The messages completed so far."""
         found: list[bytes] = []
         data = b""

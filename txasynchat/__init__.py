@@ -10,10 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from txasynchat.bridge import asyncio_reactor, bridged
+    from txasynchat.client import connect
     from txasynchat.core.lifecycle import CloseReason
     from txasynchat.core.outbox import MoreProducer, fifo, simple_producer
     from txasynchat.core.terminators import Terminator, find_prefix_at_end
-    from txasynchat.errors import ChatClosed, PlaintextAfterStartTLS
+    from txasynchat.errors import (
+        ChatClosed,
+        IncompleteRead,
+        MessageTooLong,
+        PlaintextAfterStartTLS,
+    )
     from txasynchat.factory import AsyncChatFactory
     from txasynchat.legacy.aliases import install, uninstall
     from txasynchat.legacy.serving import LegacyFactory
@@ -27,7 +34,9 @@ __all__ = (
     "AsyncChatFactory",
     "ChatClosed",
     "CloseReason",
+    "IncompleteRead",
     "LegacyFactory",
+    "MessageTooLong",
     "MoreProducer",
     "PauseReason",
     "PlaintextAfterStartTLS",
@@ -36,6 +45,9 @@ __all__ = (
     "Terminator",
     "TransportSocket",
     "Watcher",
+    "asyncio_reactor",
+    "bridged",
+    "connect",
     "fifo",
     "find_prefix_at_end",
     "install",
@@ -48,7 +60,9 @@ _HOMES = {
     "AsyncChatFactory": "factory",
     "ChatClosed": "errors",
     "CloseReason": "core.lifecycle",
+    "IncompleteRead": "errors",
     "LegacyFactory": "legacy.serving",
+    "MessageTooLong": "errors",
     "MoreProducer": "core.outbox",
     "PauseReason": "protocol",
     "PlaintextAfterStartTLS": "errors",
@@ -57,6 +71,9 @@ _HOMES = {
     "Terminator": "core.terminators",
     "TransportSocket": "legacy.transport_socket",
     "Watcher": "watcher",
+    "asyncio_reactor": "bridge",
+    "bridged": "bridge",
+    "connect": "client",
     "fifo": "core.outbox",
     "find_prefix_at_end": "core.terminators",
     "install": "legacy.aliases",

@@ -1,6 +1,8 @@
 """What txasynchat raises beyond TypeError and ValueError."""
 
-__all__ = ("ChatClosed", "PlaintextAfterStartTLS")
+from __future__ import annotations
+
+__all__ = ("ChatClosed", "IncompleteRead", "MessageTooLong", "PlaintextAfterStartTLS")
 
 
 class ChatClosed(ConnectionError):
@@ -10,6 +12,38 @@ class ChatClosed(ConnectionError):
     that was accepted is dropped by the end of its connection, and ``start_tls()`` when the
     connection ends before it is secure.
     """
+
+
+class IncompleteRead(ChatClosed, EOFError):
+    """Raised when the input has ended before a coroutine had what it reads.
+
+    Whoever ended it: the peer, which may only have finished sending, or this side.
+
+    :ivar partial: what did come of it, bytes.
+    """
+
+    def __init__(self, message: str, partial: bytes) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+    def __reduce__(self) -> tuple[type[IncompleteRead], tuple[str, bytes]]:
+        return type(self), (str(self), self.partial)
+
+
+class MessageTooLong(Exception):
+    """Raised when what a coroutine reads outgrows its limit.
+
+    Nothing is lost: what came is the input of the next read.
+
+    :ivar limit: the limit in bytes.
+    """
+
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[type[MessageTooLong], tuple[str, int]]:
+        return type(self), (str(self), self.limit)
 
 
 class PlaintextAfterStartTLS(ChatClosed):

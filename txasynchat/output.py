@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txasynchat.bridge import BridgedDeferred
 from txasynchat.core.outbox import MoreProducer, Outbox
 from txasynchat.errors import ChatClosed
 from txasynchat.producers import ProducerDrain, as_deferred, stop_producer
@@ -209,7 +210,7 @@ class Output:
             return fail(_lost())
         if self._is_drained():
             return succeed(None)
-        waiting: Deferred[None] = Deferred(self._wait_no_more)
+        waiting: Deferred[None] = BridgedDeferred(self._wait_no_more)
         self._drained = self._drained or []
         self._drained.append(waiting)
         return waiting

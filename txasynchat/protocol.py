@@ -30,11 +30,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txasynchat.addresses import in_words, when_peer_is_known
+from txasynchat.bridge import BridgedDeferred
 from txasynchat.core.framing import Framer
 from txasynchat.core.lifecycle import CloseReason, Event, Lifecycle, State
 from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes
 from txasynchat.core.terminators import Terminator, compile_terminator
-from txasynchat.errors import ChatClosed, PlaintextAfterStartTLS
+from txasynchat.errors import ChatClosed, MessageTooLong, PlaintextAfterStartTLS
 from txasynchat.output import Output, abort
 from txasynchat.producers import (
     ProducerDrain,
@@ -43,6 +44,7 @@ from txasynchat.producers import (
     is_streaming,
     stop_producer,
 )
+from txasynchat.reading import Messages, Reader
 from txasynchat.timers import postponed
 from txasynchat.watcher import Watcher
 
@@ -58,11 +60,13 @@ _NEVER_WAITED_FOR = (
     "handle_timeout",
 )
 
-_MAY_WAIT = ("found_terminator", "handle_connect", "handle_drain")
+_MAY_WAIT = ("conversation", "found_terminator", "handle_connect", "handle_drain")
 
 _DRAINED = (CloseReason.DRAIN, "the service stops")
 
 _UNKNOWN = object()
+
+_OWN_LIMIT: Any = object()  # max_message_length, of the moment
 
 #: Seconds before a producer that writes nothing is asked again.
 _STALL = 0.1
@@ -76,6 +80,7 @@ class PauseReason(str, Enum):
     HANDLER_BUSY = "handler busy"
     OUTPUT_FULL = "output full"
     USER_ASKED = "user asked"
+    NOBODY_READS = "nobody reads"
     DRAINING = "draining"
     STARTING_TLS = "starting TLS"
 
@@ -89,8 +94,16 @@ def _in_words(error: BaseException | None) -> str:
 
 #: While one of these is busy with the last message, that has not ended.
 _BUSY_WITH_A_MESSAGE = frozenset(
-    {PauseReason.HANDLER_BUSY, PauseReason.USER_ASKED, PauseReason.STARTING_TLS}
+    {
+        PauseReason.HANDLER_BUSY,
+        PauseReason.NOBODY_READS,
+        PauseReason.STARTING_TLS,
+        PauseReason.USER_ASKED,
+    }
 )
+
+#: The pauses that a read ends.
+_UNTIL_A_READ = frozenset({PauseReason.HANDLER_BUSY, PauseReason.NOBODY_READS})
 
 
 def _is_secure(transport: Any) -> bool:
@@ -122,7 +135,7 @@ class _Upgrade:
     ) -> None:
         self.options = options
         self.carry_over = carry_over
-        self.done: Deferred[None] = Deferred()
+        self.done: Deferred[None] = BridgedDeferred()
         self.places = 0  # how often it took a place in the queue
         self._switch: Callable[[_Upgrade], object] | None = switch
 
@@ -226,6 +239,9 @@ class AsyncChat(Protocol, TimeoutMixin):
     _paused: frozenset[PauseReason] = frozenset()
     _shaking_hands = False
     _upgrade: _Upgrade | None = None
+    _reader: Reader | None = None  # made when a coroutine reads first
+    _pulled = False  # no callback takes the input, only coroutines do
+    _answering = False  # a callback that waits is not done
     _peer_finished = False
     _draining = False
     _saying_farewell = False  # handle_drain() is not done
@@ -298,6 +314,23 @@ class AsyncChat(Protocol, TimeoutMixin):
         its failure goes to :meth:`handle_error`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define found_terminator()")
+
+    def conversation(self) -> Awaitable[object] | None:
+        """The whole connection as one coroutine: ``async def conversation(self)``.
+
+        Called once :meth:`handle_connect` is done. It gets its input by :meth:`read_until`,
+        :meth:`read_exactly`, :meth:`read` and :meth:`messages`, and when it returns the
+        connection is closed as by :meth:`close_when_done`. In a class that has one
+        :meth:`collect_incoming_data` and :meth:`found_terminator` are not called. The end
+        of the input ends it quietly, by :exc:`IncompleteRead`; what else it raises goes
+        to :meth:`handle_error`.
+
+        >>> class Greeter(AsyncChat):
+        ...     async def conversation(self):
+        ...         name = await self.read_until(b"\\r\\n")
+        ...         self.push(b"hello, " + name + b"\\r\\n")
+        """
+        return None
 
     def handle_drain(self) -> Awaitable[object] | None:
         """The service is to stop: this connection ends when it stands between two messages.
@@ -373,6 +406,9 @@ class AsyncChat(Protocol, TimeoutMixin):
         """
         if type(terminator) is not int and isinstance(terminator, str):
             terminator = as_bytes(terminator, self.text_encoding, "the terminator")
+        if self._reader is not None and self._reader.aside is not None:
+            self._reader.set_terminator(terminator, max_match)
+            return
         self._framer.set_terminator(terminator, max_match)
         if not self._output.corked:
             self._deliver_soon()
@@ -382,12 +418,13 @@ class AsyncChat(Protocol, TimeoutMixin):
 
         A subclass may override it; it is asked before each look at the input.
         """
-        return self._framer.terminator
+        return self.terminator
 
     @property
     def terminator(self) -> Terminator:
-        """The current terminator. Assigning is :meth:`set_terminator`."""
-        return self._framer.terminator
+        """The current terminator, that of the callbacks. Assigning is :meth:`set_terminator`."""
+        aside = None if self._reader is None else self._reader.aside
+        return self._framer.terminator if aside is None else aside.terminator
 
     @terminator.setter
     def terminator(self, terminator: Terminator | str) -> None:
@@ -419,6 +456,132 @@ class AsyncChat(Protocol, TimeoutMixin):
         data = b"".join(self.incoming)
         self.incoming.clear()
         return data
+
+    # -- Input for coroutines ----------------------------------------------------------
+
+    def read_until(
+        self, terminator: Terminator | str, limit: int | None = _OWN_LIMIT
+    ) -> Deferred[bytes]:
+        """Read a message: the bytes before `terminator`, which is dropped.
+
+        What is read is not delivered to the callbacks, which go on behind it. A callback
+        that waits, :meth:`found_terminator` say, may read; so may :meth:`conversation`, and
+        any other coroutine, one read at a time. Bytes that come between two reads are
+        delivered to the callbacks, but for those of a class that has none, or has a
+        :meth:`conversation`, and while a callback that waits is not done. Who reads on
+        without waiting for anything else reads on where it was.
+
+        :param terminator: what to search for: bytes, a tuple of bytes, a compiled bytes
+            regex, as for :meth:`set_terminator`. :attr:`matched` tells what it was.
+        :param limit: the longest message in bytes, without its terminator; by default
+            :attr:`max_message_length`. None for no limit.
+        :return: fires with the bytes. Also awaitable in tasks of asyncio. Fails with
+            :exc:`IncompleteRead` when the input ends before, and with :exc:`MessageTooLong`,
+            then nothing was read. Cancelled, it has read nothing either.
+        :raise RuntimeError: while another read is under way.
+        :raise TypeError: for what can't be searched for.
+        :raise ValueError: as :meth:`set_terminator` does.
+        """
+        if isinstance(terminator, str):
+            terminator = as_bytes(terminator, self.text_encoding, "the terminator")
+        if isinstance(compile_terminator(terminator), int):
+            raise TypeError(
+                f"read_until() searches for bytes or a regex, not for {terminator!r}; "
+                "read_exactly() reads a number of bytes, read() what comes"
+            )
+        return self._read(terminator, self.max_message_length if limit is _OWN_LIMIT else limit)
+
+    def read_exactly(self, size: int) -> Deferred[bytes]:
+        """Read so many bytes; otherwise as :meth:`read_until`.
+
+        :param size: how many, 0 or more. They are kept in memory until all are there.
+        """
+        if not isinstance(size, int):
+            raise TypeError(f"read_exactly() reads a number of bytes, not {size!r}")
+        if size < 0:
+            raise ValueError(f"read_exactly() can't read {size} bytes")
+        if size == 0:
+            return succeed(b"")
+        return self._read(size, None)
+
+    def read(self) -> Deferred[bytes]:
+        """Read what comes next, or is there: at least one byte, as the transport gave it.
+
+        Fires with ``b""`` when the input has ended; otherwise as :meth:`read_until`.
+        """
+        return self._read(None, None, at_once=True)
+
+    def messages(
+        self, terminator: Terminator | str = None, limit: int | None = _OWN_LIMIT
+    ) -> Messages:
+        """Go through the messages: ``async for message in chat.messages():``.
+
+        It ends with the input. :exc:`IncompleteRead` is raised if that ends in the middle
+        of a message.
+
+        :param terminator: see :meth:`read_until`; a number for messages of so many bytes;
+            None for what :meth:`get_terminator` says before each of them.
+        """
+        return Messages(self, terminator, limit)
+
+    def _read(
+        self, terminator: Terminator, limit: int | None, at_once: bool = False
+    ) -> Deferred[bytes]:
+        if self._reader is None:
+            self._reader = Reader(self, self._framer)
+        return self._reader.begin(terminator, limit, at_once)
+
+    def read_on(self) -> None:
+        """A coroutine reads: what waits is given to it, then the transport brings more."""
+        reader, framer = self._reader, self._framer
+        assert reader is not None
+        if self._life.reason is not None:
+            reader.read_what_is_left()
+        elif self._output.corked:
+            if not reader.is_receiver:
+                framer.stop()  # dataReceived() goes on with the reader
+        else:
+            if self._paused <= _UNTIL_A_READ:
+                framer.go()
+                self._deliver()  # what waits may be enough
+                if self._paused:
+                    framer.stop()
+            if reader.is_reading or not framer.pending:
+                self._resume(PauseReason.NOBODY_READS)
+            if reader.is_reading:
+                self._resume(PauseReason.HANDLER_BUSY)
+
+    def nobody_reads(self) -> None:
+        """Who was given the last bytes does not read on: the callbacks go on, if they may."""
+        if not self.is_open:
+            return
+        if self._output.corked:
+            self._framer.stop()  # dataReceived() goes on with whose turn it is
+        if self._pulled:
+            return
+        if self._answering:
+            self._pause(PauseReason.HANDLER_BUSY)
+        elif PauseReason.NOBODY_READS in self._paused:
+            self._resume(PauseReason.NOBODY_READS)
+        elif not self._output.corked and not self._paused:
+            self._deliver()
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Have `call` made in the reactor's next turn."""
+        self.callLater(0, call)  # type: ignore[no-untyped-call]
+
+    def _receiver(self) -> Any:
+        # Who is given the input now. Nobody, where it waits for a coroutine.
+        reader = self._reader
+        if reader is None:
+            return self
+        if reader.is_reading:
+            reader.receives(reader.limit)
+            return reader
+        if self._pulled or reader.is_awaited:
+            return None
+        reader.end_turn()
+        return self
 
     # -- Output ----------------------------------------------------------------------
 
@@ -478,10 +641,16 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._output.write()
         self._close(*self._blame)
 
+    def abort(self) -> None:
+        """Cut the connection: what is queued, and what the transport holds, is dropped."""
+        self._abort(*self._blame)
+
     def discard_buffers(self) -> None:
         """Drop the input not yet consumed, what :meth:`_collect_incoming_data` kept,
         and the output not yet given to the transport."""
         self._framer.discard()
+        if self._reader is not None:
+            self._reader.discard()
         self.incoming.clear()
         self._registered = None
         self._output.discard()
@@ -545,7 +714,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         if self._life.state is State.CLOSED:
             assert self._life.reason is not None
             return succeed(self._life.reason)
-        waiting: Deferred[CloseReason] = Deferred(self._wait_no_more)
+        waiting: Deferred[CloseReason] = BridgedDeferred(self._wait_no_more)
         self._closed = self._closed or []
         self._closed.append(waiting)
         return waiting
@@ -720,6 +889,14 @@ class AsyncChat(Protocol, TimeoutMixin):
         if self.idle_timeout is not None:
             self._touch()
         self.connected = 1
+        kind = type(self)
+        if kind.conversation is not _conversation or (
+            kind.found_terminator is _found_terminator
+            and kind.collect_incoming_data is _collect_incoming_data
+            and not {"collect_incoming_data", "found_terminator"} & vars(self).keys()
+        ):
+            self._pulled = True
+            self._reader = self._reader or Reader(self, self._framer)
         self._output.attach(transport)
         if self.is_open:
             self._pause_transport()
@@ -730,10 +907,28 @@ class AsyncChat(Protocol, TimeoutMixin):
             self._deliver_soon()
 
     def connectionMade(self) -> None:
-        """Calls :meth:`handle_connect`."""
+        """Calls :meth:`handle_connect` and :meth:`conversation`."""
         result = self.handle_connect()
+        if type(self).conversation is not _conversation:
+            result = self._converse(result)
         if result is not None:
             self._settle(result)
+
+    async def _converse(self, connected: object) -> None:
+        try:
+            if isinstance(connected, Awaitable):
+                await as_deferred(connected)
+            talk = self.conversation()
+            if isinstance(talk, Awaitable):
+                await as_deferred(talk)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._look_at_outcome(Failure())
+        if self._peer_finished:
+            self._finish(CloseReason.PEER, "it finished sending")
+        else:
+            self.close_when_done()
 
     def dataReceived(self, data: bytes) -> None:
         """Cut `data` into messages. The transport calls this."""
@@ -760,20 +955,31 @@ class AsyncChat(Protocol, TimeoutMixin):
         except AttributeError:  # a plain function, say
             own = False
         ask: Callable[[AsyncChat], Terminator] | None = None if own else _ask_terminator
+        receiver: Any = self
+        if self._reader is not None:
+            receiver = self._receiver()
         if self._watches_input:
-            ask = self._look_out(own, data)
+            ask = self._look_out(own, data, receiver)
         received = data
         # What is pushed meanwhile is written as one.
         output.corked = True
         try:
             while True:
                 try:
-                    limit = self.max_message_length
-                    framer.deliver(self, data, limit, _settle, ask)
-                    break
+                    if receiver is self:
+                        framer.deliver(self, data, self.max_message_length, _settle, ask)
+                    elif receiver is None:
+                        framer.feed(data)
+                        break
+                    else:
+                        self._deliver_to_reader(data)
+                    if not framer.stopped or self._paused or not self.is_open:
+                        break
+                    framer.go()  # it was stopped to go on with somebody else
+                    receiver = self._receiver()
                 except Exception:
                     self._failed()
-                    data = b""
+                data = b""
         finally:
             output.corked = False
             if output.queue:
@@ -792,9 +998,24 @@ class AsyncChat(Protocol, TimeoutMixin):
                 # small writes; only this has it pass on those that came after the first call.
                 self._transport.loseConnection()
                 self.close()
+        if receiver is None and framer.pending:
+            self._pause(PauseReason.NOBODY_READS)
         if self._watches_input:
             self._drain_on()
             self._close_if_all_done()
+
+    def _deliver_to_reader(self, data: bytes) -> None:
+        reader = self._reader
+        assert reader is not None
+        ask: Any = self._ask_for_reader if self._draining else None
+        self._framer.deliver(reader, data, reader.limit, self._settle_for_reader, ask)
+
+    def _settle_for_reader(self, reader: Any, result: object) -> None:
+        self._settle(result)
+
+    def _ask_for_reader(self, reader: Any) -> Terminator:
+        self._drain_at(self._framer.terminator)
+        return self._framer.terminator
 
     def _feed_all_but_last(self, data: bytes, size: int) -> bytes:
         last = (len(data) - 1) // size * size
@@ -862,9 +1083,15 @@ class AsyncChat(Protocol, TimeoutMixin):
         if self._framer.pending or self._draining:
             self.callLater(0, self._deliver)  # type: ignore[no-untyped-call]
 
-    def _look_out(self, own: bool, data: bytes) -> Callable[[AsyncChat], Terminator] | None:
+    def _look_out(
+        self, own: bool, data: bytes, receiver: object
+    ) -> Callable[[AsyncChat], Terminator] | None:
         # Before input is delivered, while there is more to do than that. Answers
         # whom the framer asks for the terminator.
+        if receiver is not self and not (self._pulled and receiver):
+            return None if own else _ask_terminator
+        if receiver is not self:
+            own = True  # a read has said what it is
         if own and self._first_terminator is _UNKNOWN and not self._draining:
             if self._framer.stopped or not (data or self._framer.pending):
                 return None
@@ -910,25 +1137,43 @@ class AsyncChat(Protocol, TimeoutMixin):
             else:
                 results.append(outcome)
 
+        self._answering = True
         as_deferred(result).addBoth(done)
         if not results:
             waits = True
-            self._pause(PauseReason.HANDLER_BUSY)
+            if not (self._pulled or (self._reader is not None and self._reader.is_reading)):
+                self._pause(PauseReason.HANDLER_BUSY)
         else:
+            self._answering = False
             self._look_at_outcome(results[0])
 
     def _handler_done(self, outcome: Any) -> None:
+        self._answering = False
         self._look_at_outcome(outcome)
+        if self._reader is not None:
+            self._reader.let_go()
         self._resume(PauseReason.HANDLER_BUSY)
 
     def _look_at_outcome(self, outcome: Any) -> None:
         # Whatever a Deferred failed with, asyncio's CancelledError too, is an error here;
         # but for the end of the connection, which is no news after it.
-        if isinstance(outcome, Failure) and (self.is_open or not outcome.check(ChatClosed)):
+        if not isinstance(outcome, Failure):
+            return
+        if self._reader is not None and outcome.value is self._reader.error:
+            # Of the peer's making: its input ended, or does not end.
+            if self.is_open and outcome.check(MessageTooLong):
+                self._read_too_much(outcome)
+        elif self.is_open or not outcome.check(ChatClosed):
             try:
                 outcome.raiseException()
             except BaseException:
                 self._failed()
+
+    def _read_too_much(self, failure: Failure) -> None:
+        try:
+            self.message_too_long(failure.getErrorMessage())
+        except Exception:
+            self._failed()
 
     # -- The end of the service ---------------------------------------------------------------
 
@@ -982,12 +1227,16 @@ class AsyncChat(Protocol, TimeoutMixin):
             self._drain_at(terminator)
 
     def _terminator_now(self) -> Terminator:
+        if self._reader is not None and self._reader.is_reading:
+            return self._framer.terminator
         own = getattr(self.get_terminator, "__func__", None) is _get_terminator
         return self._framer.terminator if own else self._ask_terminator()
 
     def _drain_at(self, terminator: Terminator) -> None:
+        reading = self._reader is not None and self._reader.is_reading
         if (
             self._paused & _BUSY_WITH_A_MESSAGE
+            or (self._answering and not (self._pulled and reading))
             or not self._framer.is_between_messages
             or (self._first_terminator not in (_UNKNOWN, terminator))
         ):
@@ -1146,9 +1395,9 @@ class AsyncChat(Protocol, TimeoutMixin):
         finally:
             self._blame = before
 
-    def message_too_long(self) -> None:
+    def message_too_long(self, detail: str = "") -> None:
         """Calls :meth:`handle_message_too_long`, for the framer."""
-        detail = f"message over {self.max_message_length} bytes"
+        detail = detail or f"message over {self.max_message_length} bytes"
         self._count_limit("max_message_length", detail)
         with self._blaming(CloseReason.LIMIT, detail):
             self.handle_message_too_long()
@@ -1158,7 +1407,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         """Calls :meth:`handle_timeout`, unless it is the handler that holds the input up."""
         if not self.is_open:
             return
-        held_up = self._paused & {PauseReason.HANDLER_BUSY, PauseReason.USER_ASKED}
+        held_up = self._paused & (_UNTIL_A_READ | {PauseReason.USER_ASKED})
         if not held_up or PauseReason.STARTING_TLS in self._paused:  # then it waits for the peer
             detail = f"idle for {self.idle_timeout} s"
             self._count_limit("idle_timeout", detail)
@@ -1258,7 +1507,8 @@ class AsyncChat(Protocol, TimeoutMixin):
         # What a paused transport has not read may be more input, as is what is left.
         self._lingers = self._lingers or bool(self._paused or self._framer.pending)
         self._framer.stop()
-        self._framer.discard()
+        if self._reader is None or self._life.reason is not CloseReason.PEER:
+            self._framer.discard()  # otherwise a coroutine may read what came
         if self.timeOut is not None:
             self.setTimeout(None)  # type: ignore[no-untyped-call]
         if self._paused:
@@ -1267,6 +1517,8 @@ class AsyncChat(Protocol, TimeoutMixin):
                 # What still comes is read and dropped, so that the peer's end is
                 # seen; TLS needs to read to close.
                 self._transport.resumeProducing()
+        if self._reader is not None:
+            self._reader.read_what_is_left()
 
     def _gone(self) -> None:
         reason = self._life.reason
@@ -1281,8 +1533,14 @@ class AsyncChat(Protocol, TimeoutMixin):
     def _close_if_all_done(self) -> None:
         if not self._peer_finished or self._paused or not self.is_open:
             return
-        if not self._framer.pending:
-            self._finish(CloseReason.PEER, "it finished sending")
+        if self._framer.pending:
+            return
+        reader = self._reader
+        if reader is not None:
+            reader.fail_at_end()
+            if self._answering or reader.is_reading or reader.is_awaited:
+                return
+        self._finish(CloseReason.PEER, "it finished sending")
 
     def _set_close_timer(self, seconds: float | None) -> None:
         self._close_call = postponed(
@@ -1299,6 +1557,10 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._life.detail = f"{self._life.detail}; {cut}" if self._life.detail else cut
         self._abort(*self._blame)
 
+
+_collect_incoming_data = AsyncChat.collect_incoming_data
+_conversation = AsyncChat.conversation
+_found_terminator = AsyncChat.found_terminator
 
 # For each chunk received: names of a module are had faster than attributes of a class,
 # and functions faster than methods bound to a connection.

@@ -33,11 +33,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
 from operator import length_hint
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from txasynchat.core.terminators import Link, Matcher, Terminator, compile_terminator
 
-__all__ = ("Framer", "Handler", "ignore")
+__all__ = ("Aside", "Framer", "Handler", "ignore")
 
 
 class Handler(Protocol):
@@ -77,6 +77,17 @@ _NOTHING_HELD = Link()
 _NO_PIECES: list[bytes] = []  # of those who never split anything; nobody writes to it
 _NEVER_ASKED = object()
 _NEVER_SET = object()
+
+
+class Aside(NamedTuple):
+    """What a :class:`Framer` knows of a message that another came in between of."""
+
+    terminator: Terminator
+    matcher: Matcher | None
+    asked: object
+    length: int
+    begun: bool
+    skipping: bool
 
 
 class Framer:
@@ -177,6 +188,11 @@ class Framer:
         return matcher.describe(text)
 
     @property
+    def matched_bytes(self) -> bytes:
+        """The bytes of the terminator that ended the last message; none after a count."""
+        return b"" if self._matched is None else self._matched[1]
+
+    @property
     def was_set(self) -> bool:
         """Whether anybody ever said what the terminator is."""
         return self._asked is not _NEVER_SET
@@ -220,6 +236,46 @@ class Framer:
         self._terminator = terminator
         self._matcher = matcher
         self._link = _NOTHING_HELD if matcher is None else matcher.root
+
+    def put_aside(self) -> Aside:
+        """Begin a message in between: answers what stands of the one under way.
+
+        What is left of the input belongs to the new message, until :meth:`take_up`.
+        """
+        if self._walk is not None:
+            self._interrupt()
+        if self._held:
+            self._release_held()
+        message = (self._length, self._begun, self._skipping)
+        aside = Aside(self._terminator, self._matcher, self._asked, *message)
+        self._length, self._begun, self._skipping = 0, False, False
+        self._link = _NOTHING_HELD if self._matcher is None else self._matcher.root
+        return aside
+
+    @staticmethod
+    def with_terminator(aside: Aside, terminator: Terminator, max_match: int | None) -> Aside:
+        """What was put aside, but with another terminator; see :meth:`set_terminator`."""
+        other = Framer()
+        other.set_terminator(terminator, max_match)
+        if aside.skipping:
+            aside = aside._replace(length=0, begun=True, skipping=False)
+        return aside._replace(
+            terminator=other._terminator, matcher=other._matcher, asked=_NEVER_ASKED
+        )
+
+    def take_up(self, aside: Aside) -> None:
+        """Go on with the message that was :meth:`put_aside`."""
+        self.set_terminator(None)  # which gives up what is held back for the present one
+        self._terminator, matcher, self._asked = aside.terminator, aside.matcher, aside.asked
+        self._matcher = matcher
+        self._link = _NOTHING_HELD if matcher is None else matcher.root
+        self._length, self._begun, self._skipping = aside.length, aside.begun, aside.skipping
+
+    def put_back(self, data: bytes) -> None:
+        """Forget that `data` was delivered, as the message under way: it is input again."""
+        rest = data + self.unread
+        self.discard()
+        self.unread = rest
 
     def _release_held(self) -> None:
         # What was held back for the old terminator is input like any other.
@@ -283,6 +339,11 @@ class Framer:
         if self._walk is not None:
             self._interrupt()
         return bool(self._due or self._data or self._late)
+
+    @property
+    def owes(self) -> bool:
+        """Whether a message has ended whose ``found_terminator`` was not called yet."""
+        return self._due is not None
 
     @property
     def is_between_messages(self) -> bool:
