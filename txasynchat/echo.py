@@ -28,7 +28,7 @@ class EchoHandler(AsyncChat):
 
     def handle_connect(self) -> None:
         """Expect a command."""
-        self.idle_timeout = 60
+        self.idle_timeout: float | None = 60
         self.set_terminator(b"\n")
 
     def collect_incoming_data(self, data: bytes) -> None:

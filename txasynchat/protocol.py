@@ -502,14 +502,14 @@ class AsyncChat(Protocol, TimeoutMixin):
             raise ValueError(f"read_exactly() can't read {size} bytes")
         if size == 0:
             return succeed(b"")
-        return self._read(size, None)
+        return self._read(size, self.max_message_length)  # which does not apply to a count
 
     def read(self) -> Deferred[bytes]:
         """Read what comes next, or is there: at least one byte, as the transport gave it.
 
         Fires with ``b""`` when the input has ended; otherwise as :meth:`read_until`.
         """
-        return self._read(None, None, at_once=True)
+        return self._read(None, self.max_message_length, at_once=True)
 
     def messages(
         self, terminator: Terminator | str = None, limit: int | None = _OWN_LIMIT

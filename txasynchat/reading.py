@@ -29,7 +29,7 @@ class Read(BridgedDeferred[bytes]):
     def __init__(self, reader: Reader) -> None:
         super().__init__(reader.cancelled)
         self._reader = reader
-        self.is_awaited_by_a_task = False
+        self.is_awaited_by_a_task: bool = False
 
     def a_task_waits(self) -> None:
         """Whoever awaits this goes on later: until then nobody else is given input."""

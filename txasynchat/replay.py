@@ -28,7 +28,7 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import alsoProvides, implementer
@@ -65,7 +65,7 @@ class Difference:
 
 def replay(
     transcript: Lines,
-    factory: IProtocolFactory,
+    factory: IProtocolFactory | Factory[Any],
     connection: int | None = None,
     timeout: float = 10.0,
 ) -> Deferred[list[Difference]]:
@@ -86,7 +86,10 @@ def replay(
 
 
 async def _replay(
-    transcript: Lines, factory: IProtocolFactory, connection: int | None, timeout: float
+    transcript: Lines,
+    factory: IProtocolFactory | Factory[Any],
+    connection: int | None,
+    timeout: float,
 ) -> list[Difference]:
     return await _Player(_load(transcript, connection), factory, timeout).play()
 
@@ -416,7 +419,9 @@ def _address(words: str) -> Any:
 class _Player:
     """Goes through the records, one after the other, for all conversations."""
 
-    def __init__(self, records: list[Record], factory: IProtocolFactory, timeout: float) -> None:
+    def __init__(
+        self, records: list[Record], factory: IProtocolFactory | Factory[Any], timeout: float
+    ) -> None:
         from twisted.internet import reactor  # noqa: TID251
 
         self._reactor: Any = reactor

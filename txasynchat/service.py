@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -47,7 +48,7 @@ class ListeningService(Service):
 
     def __init__(
         self,
-        factory: IProtocolFactory,
+        factory: IProtocolFactory | Factory[Any],
         listeners: Sequence[Listener],
         what: str,
         option: str = "--listen",
@@ -58,6 +59,11 @@ class ListeningService(Service):
         self.option = option
         self.ports: list[IListeningPort] = []
         self._listening: list[Deferred[Any]] = []
+
+    if TYPE_CHECKING:  # Twisted's has no types, to which strict checkers object
+
+        def setServiceParent(self, parent: object) -> None:
+            """See ``IService``."""
 
     def privilegedStartService(self) -> None:
         """Listen, while the process may still open low ports.
@@ -155,11 +161,10 @@ class ChatService(ListeningService):
         listeners: Sequence[Listener],
         what: str,
         drain_timeout: float = 30.0,
-        record: Callable[[IProtocolFactory], TracingFactory] | None = None,
+        record: Callable[[Connections], TracingFactory] | None = None,
     ) -> None:
-        factory: Any = connections
-        self._trace = None if record is None else record(factory)
-        super().__init__(factory if self._trace is None else self._trace, listeners, what)
+        self._trace = None if record is None else record(connections)
+        super().__init__(connections if self._trace is None else self._trace, listeners, what)
         self.connections = connections
         self.drain_timeout = drain_timeout
 

@@ -103,7 +103,7 @@ class Options(TwistedOptions):
         "Serves an asynchat handler. With no options it serves the ECHO example on "
         "127.0.0.1, port 8007; try it with: printf 'ECHO 5\\nhello' | nc -q1 127.0.0.1 8007"
     )
-    optParameters = [
+    optParameters: list[list[Any]] = [
         [
             "handler",
             "H",
@@ -188,7 +188,7 @@ class Options(TwistedOptions):
 
     def parseOptions(self, options: Any = None) -> None:
         """Keeps what was given, for the workers. Twisted calls this."""
-        self.given = tuple(sys.argv[1:] if options is None else options)
+        self.given: tuple[str, ...] = tuple(sys.argv[1:] if options is None else options)
         super().parseOptions(options)  # type: ignore[no-untyped-call]
 
     def chat_service(self) -> ChatService:

@@ -23,7 +23,7 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     ISSLTransport,
 )
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
@@ -75,7 +75,7 @@ class TracingFactory(WrappingFactory):
 
     def __init__(
         self,
-        factory: IProtocolFactory,
+        factory: IProtocolFactory | Factory[Any],
         file: Any,
         mask: Callable[[], Masker] | None = None,
         clock: Any = None,

@@ -59,8 +59,8 @@ class Control(AsyncChat):
     :param lost: called when the other end is gone.
     """
 
-    max_message_length = None  # the other end is ours
-    max_queued_output = None
+    max_message_length: int | None = None  # the other end is ours
+    max_queued_output: int | None = None
 
     def __init__(
         self, receive: Callable[[dict[str, Any]], object], lost: Callable[[], object]
@@ -109,7 +109,7 @@ class _Worker(ProcessProtocol):
         self.control: Control | None = None
         self.ended: Deferred[None] = Deferred()
         self.deaf: Deferred[None] = Deferred()  # it accepts no more
-        self.drained = {"finished": 0, "cut": 0}
+        self.drained: dict[str, int] = {"finished": 0, "cut": 0}
         self._parent = parent
         self._asked: list[Deferred[None]] = []
         self._all_read: Deferred[None] = Deferred()
@@ -251,7 +251,7 @@ class Workers(Service):
     :param reactor: the reactor; None for the installed one.
     """
 
-    log = Logger()
+    log: Logger = Logger()
 
     def __init__(
         self,
@@ -266,7 +266,7 @@ class Workers(Service):
             from twisted.internet import reactor  # noqa: TID251
         self.reactor = reactor
         self.number = number
-        self.arguments = list(arguments)
+        self.arguments: list[str] = list(arguments)
         self.drain_timeout = drain_timeout
         self._listeners = [Listener(each, reactor, accept=False) for each in descriptions]
         nothing = Factory()

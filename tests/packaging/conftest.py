@@ -1,12 +1,15 @@
-"""Services in a folder of the test's own, and the files that docs/operations.md shows."""
+"""Services in a folder of the test's own, the files that docs/operations.md shows, and what
+was built and installed."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from building import Built, Venv, once, succeed
 from serving import Running, Serve
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -36,3 +39,28 @@ def shown() -> Callable[[str], str]:
         return str(found)
 
     return content
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the workers of pytest-xdist have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def built(shared: Path) -> Built:
+    """The sdist and the wheels."""
+    return Built(once(shared / "built", lambda folder: Built(folder).make()))
+
+
+@pytest.fixture(scope="session")
+def installed(shared: Path, built: Built) -> Venv:
+    """A venv in which pip has installed the wheel and what it needs; nobody may write there."""
+
+    def make(folder: Path) -> None:
+        made = Venv(folder).make(with_pip=True)
+        made.pip("install", built.wheel)
+        succeed("chmod", "-R", "a-w", made.site)
+
+    return Venv(once(shared / "installed", make))

@@ -1,70 +1,64 @@
-"""The wheel holds what it should, and its plugin is found once it is installed."""
+"""The wheel holds the package, its plugin, and what says what it is; and nothing else."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import venv
 import zipfile
+from email.message import Message
+from email.parser import Parser
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel, built from a copy of the tree so that nothing is left in it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    tree = folder / "tree"
-    tree.mkdir()
-    for name in ("txasynchat", "twisted", "pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
-        subprocess.run(["cp", "-r", str(ROOT / name), str(tree)], check=True)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    built = subprocess.run(
-        [*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(tree)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    (found,) = folder.glob("txasynchat-*.whl")
-    return found
+from building import ROOT, Built
 
 
-def test_the_wheel_holds_the_package_and_one_plugin_and_nothing_else(wheel: Path) -> None:
-    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert "txasynchat/py.typed" in names
-    assert "txasynchat/core/framing.py" in names
-    outside = [name for name in names if not name.startswith("txasynchat/")]
-    assert outside == ["twisted/plugins/txasynchat_plugin.py"]
+@pytest.fixture
+def names(built: Built) -> list[str]:
+    return zipfile.ZipFile(built.wheel).namelist()
 
 
-def test_twistd_finds_the_plugin_of_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
-    # Twisted and its dependencies come from the environment of the tests.
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
-    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
-    zipfile.ZipFile(wheel).extractall(site)
-    here = [path for path in sys.path if path.endswith("-packages")]
-    (site / "others.pth").write_text("\n".join(here))
-    program = (
-        "from twisted.plugin import getPlugins\n"
-        "from twisted.application.service import IServiceMaker\n"
-        "found = [p for p in getPlugins(IServiceMaker) if p.tapname == 'asynchat']\n"
-        "import sys\n"
-        "assert 'twisted.internet.reactor' not in sys.modules, 'a plugin installed a reactor'\n"
-        "assert not any(name.startswith('txasynchat') for name in sys.modules)\n"
-        "print(*{p.module for p in found})\n"
-    )
-    result = subprocess.run(
-        [str(python), "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path
-    )
-    assert result.stdout.split() == ["txasynchat.tap"], result.stderr
+@pytest.fixture
+def metadata(built: Built, names: list[str]) -> Message:
+    (name,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+    return Parser().parsestr(zipfile.ZipFile(built.wheel).read(name).decode())
 
 
-def test_the_version_is_that_of_the_changelog() -> None:
+def test_the_wheel_holds_the_package_and_one_plugin_and_nothing_else(
+    built: Built, names: list[str]
+) -> None:
+    package = (built.tree / "txasynchat").rglob("*")
+    files = [path.relative_to(built.tree).as_posix() for path in package if path.is_file()]
+    ours = {name for name in files if not name.endswith(".pyc")}
+    assert {"txasynchat/py.typed", "txasynchat/core/framing.py"} <= ours
+    installed = {name for name in names if ".dist-info/" not in name}
+    assert installed == {*ours, "twisted/plugins/txasynchat_plugin.py"}
+
+
+def test_the_licence_is_in_the_wheel(names: list[str]) -> None:
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_is_for_every_python_that_the_project_supports(
+    built: Built, metadata: Message
+) -> None:
+    assert built.wheel.name.endswith("-py3-none-any.whl")
+    assert metadata["Requires-Python"] == ">=3.10"
+
+
+def test_what_is_installed_without_extras_is_twisted_alone(metadata: Message) -> None:
+    needed = metadata.get_all("Requires-Dist", [])
+    assert [each for each in needed if "extra ==" not in each] == ["twisted>=22.4"]
+
+
+def test_the_metadata_say_that_it_is_typed(metadata: Message) -> None:
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+
+
+def test_the_readme_is_the_description(metadata: Message) -> None:
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload() == (ROOT / "README.md").read_text()
+
+
+def test_the_version_is_that_of_the_changelog(metadata: Message) -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert metadata["Version"] == version("txasynchat")
     assert f"## {version('txasynchat')}" in changelog

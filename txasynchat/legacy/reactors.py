@@ -385,7 +385,7 @@ def _check_can_watch(reactor: Any) -> None:
         )
 
 
-driver = Driver()
+driver: Driver = Driver()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=driver.forget)

@@ -67,28 +67,30 @@ class Watch:
 
     def __init__(self, channel_set: ChannelSet, fd: Any, channel: Any, serial: int) -> None:
         self._set = channel_set
-        self.fd = fd
-        self.channel = channel
-        self.serial = serial
-        self.wanted = 0
+        self.fd: Any = fd
+        self.channel: Any = channel
+        self.serial: int = serial
+        self.wanted: int = 0
         # The socket for which it is registered: another one may have the same number.
         self.sock: Any = None
-        self.registered = 0
+        self.registered: int = 0
         # Readiness that the system does not tell of: what asks for it.
         self.soft: Callable[[], int] | None = None
         # Why it is not registered although it waits: another thread has it in hand;
         # it has hung up, and its channel does not read; its listener ran short.
-        self.parked = False
-        self.muted = False
-        self.rests_until = 0.0
+        self.parked: bool = False
+        self.muted: bool = False
+        self.rests_until: float = 0.0
         # When it was told of an event the last time, and in which round.
-        self.tick = self.round = 0
+        self.tick: int = 0
+        self.round: int = 0
         # How many events it was told of since somebody looked whether it gets on.
         # And how many of those that were looked at made no difference, since when.
-        self.told = self.stuck = 0
-        self.stuck_since = 0.0
+        self.told: int = 0
+        self.stuck: int = 0
+        self.stuck_since: float = 0.0
         # Whether its channel has left the map, or has another watch by now.
-        self.gone = False
+        self.gone: bool = False
 
     @property
     def waits_to_write(self) -> bool:
@@ -136,7 +138,7 @@ class SoftSocket:
     _numbers = count(-2, -1)
 
     def __init__(self) -> None:
-        self.number = next(SoftSocket._numbers)
+        self.number: int = next(SoftSocket._numbers)
         self._watch: Watch | None = None
 
     def readiness(self) -> int:
@@ -199,13 +201,13 @@ class Round:
         tick: int,
         hosted: bool = False,
     ) -> None:
-        self.ready = ready
-        self.kinds = kinds
-        self.tick = tick
-        self.hosted = hosted
-        self.thread = get_ident()
+        self.ready: list[tuple[int, Watch, int]] = ready
+        self.kinds: int = kinds
+        self.tick: int = tick
+        self.hosted: bool = hosted
+        self.thread: int = get_ident()
         self.in_hand: Watch | None = None
-        self.waited = True
+        self.waited: bool = True
 
 
 #: Whoever waits for anything waits for urgent data too.
