@@ -255,6 +255,7 @@ class AsyncChat(Protocol, TimeoutMixin):
     _is_warned = False
     _told_of_stall = False
     _lingers = False  # the peer may still be sending
+    _outgrown: int | None = None  # the limit, while handle_message_too_long() is called
     _blame: tuple[CloseReason, str] = (CloseReason.HANDLER, "")
     _close_call: Any = None
     _closed: list[Deferred[CloseReason]] | None = None
@@ -371,19 +372,22 @@ class AsyncChat(Protocol, TimeoutMixin):
         self.close_when_done()
 
     def handle_message_too_long(self) -> None:
-        """The message has outgrown :attr:`max_message_length`.
+        """The message has outgrown :attr:`max_message_length`, or the limit of a read.
 
         :meth:`collect_incoming_data` got as many bytes as allowed. The default
         logs that and cuts the connection. Where an override does not close, the
         rest of the message is dropped, without :meth:`found_terminator`; its
-        end is recognised. Or it sets a different terminator, which judges the rest.
+        end is recognised. Or it sets a different terminator, which judges the rest. What was
+        read by a coroutine that did not catch :exc:`MessageTooLong` is still there.
         """
+        own = self._outgrown == self.max_message_length
         self._log.error(
             "{handler}: message from {peer} is longer than {limit} bytes, connection is cut; "
-            "raise {handler}.max_message_length to allow more",
+            "raise {knob} to allow more",
             handler=self.handler_name,
             peer=self._peer,
-            limit=self.max_message_length,
+            limit=self._outgrown,
+            knob=f"{self.handler_name}.max_message_length" if own else "the limit of that read",
         )
         self._abort(*self._blame)
 
@@ -1161,19 +1165,16 @@ class AsyncChat(Protocol, TimeoutMixin):
             return
         if self._reader is not None and outcome.value is self._reader.error:
             # Of the peer's making: its input ended, or does not end.
-            if self.is_open and outcome.check(MessageTooLong):
-                self._read_too_much(outcome)
+            if self.is_open and isinstance(outcome.value, MessageTooLong):
+                try:
+                    self.message_too_long(outcome.value.limit)
+                except Exception:
+                    self._failed()
         elif self.is_open or not outcome.check(ChatClosed):
             try:
                 outcome.raiseException()
             except BaseException:
                 self._failed()
-
-    def _read_too_much(self, failure: Failure) -> None:
-        try:
-            self.message_too_long(failure.getErrorMessage())
-        except Exception:
-            self._failed()
 
     # -- The end of the service ---------------------------------------------------------------
 
@@ -1395,9 +1396,10 @@ class AsyncChat(Protocol, TimeoutMixin):
         finally:
             self._blame = before
 
-    def message_too_long(self, detail: str = "") -> None:
-        """Calls :meth:`handle_message_too_long`, for the framer."""
-        detail = detail or f"message over {self.max_message_length} bytes"
+    def message_too_long(self, limit: int | None = None) -> None:
+        """Calls :meth:`handle_message_too_long`, for the framer or a read with that limit."""
+        self._outgrown = self.max_message_length if limit is None else limit
+        detail = f"message over {self._outgrown} bytes"
         self._count_limit("max_message_length", detail)
         with self._blaming(CloseReason.LIMIT, detail):
             self.handle_message_too_long()

@@ -285,9 +285,23 @@ def test_a_conversation_with_a_message_over_the_limit_ends_as_with_callbacks() -
     chat.dataReceived(b"0123456789")
     assert calls == [None]
     assert chat.close_reason == "limit"
-    assert "within 5 bytes" in chat.close_detail
+    assert chat.close_detail == "message over 5 bytes"
     assert wire.aborted
     assert chat.errors == []
+
+
+def test_a_limit_that_a_read_had_of_its_own_is_named_in_the_log(
+    logged_failures: Callable[[], list[str]],
+) -> None:
+    async def talk(chat: AsyncChat) -> None:
+        await chat.read_until(b"\n", limit=4)
+
+    chat, wire = conversing(talk)
+    chat.dataReceived(b"0123456789")
+    assert wire.aborted
+    (line,) = logged_failures()
+    assert "is longer than 4 bytes" in line
+    assert "raise the limit of that read" in line
 
 
 # -- Cancelling -------------------------------------------------------------------------
