@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from re import Pattern
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
@@ -464,7 +465,9 @@ class AsyncChat(Protocol, TimeoutMixin):
     # -- Input for coroutines ----------------------------------------------------------
 
     def read_until(
-        self, terminator: Terminator | str, limit: int | None = _OWN_LIMIT
+        self,
+        terminator: bytes | tuple[bytes, ...] | Pattern[bytes] | str,
+        limit: int | None = _OWN_LIMIT,
     ) -> Deferred[bytes]:
         """Read a message: the bytes before `terminator`, which is dropped.
 

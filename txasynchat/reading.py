@@ -279,7 +279,9 @@ class Messages:
         return self
 
     async def __anext__(self) -> bytes:
-        terminator = self._chat.get_terminator() if self._terminator is None else self._terminator
+        terminator: Any = self._terminator
+        if terminator is None:
+            terminator = self._chat.get_terminator()
         try:
             if isinstance(terminator, int) and terminator:
                 return await self._chat.read_exactly(terminator)

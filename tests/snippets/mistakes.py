@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from txasynchat import AsyncChat, AsyncChatFactory, LegacyFactory, asynchat, asyncore, fifo
+from txasynchat import AsyncChat, AsyncChatFactory, LegacyFactory, asynchat, asyncore, connect, fifo
 from txasynchat.connections import Connections
 from txasynchat.limits import Limits
 from txasynchat.listening import Listener
@@ -56,6 +56,17 @@ async def misuse_what_is_waited_for(chat: AsyncChat) -> None:
     chat.is_open = True  # type: ignore[misc]
     chat.idle_timeout = "60"  # type: ignore[assignment]
     chat.max_message_length = 1.5  # type: ignore[assignment]
+
+
+async def misuse_reads(chat: AsyncChat) -> None:
+    """What is read is bytes, and what is searched for no number."""
+    text: str = await chat.read()  # type: ignore[assignment]
+    print(text)
+    await chat.read_until(5)  # type: ignore[arg-type]
+    await chat.read_exactly(b"5")  # type: ignore[arg-type]
+    async for message in chat.messages(1.5):  # type: ignore[arg-type]
+        print(message)
+    connect("tcp:localhost:1", chat)  # type: ignore[call-overload]
 
 
 def misuse_a_factory(chats: AsyncChatFactory[TextHandler], other: AsyncChat) -> None:
