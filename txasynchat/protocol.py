@@ -64,6 +64,9 @@ _DRAINED = (CloseReason.DRAIN, "the service stops")
 
 _UNKNOWN = object()
 
+#: The state in which each connection begins.
+_NEW = Lifecycle()
+
 #: Seconds before a producer that writes nothing is asked again.
 _STALL = 0.1
 
@@ -268,7 +271,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         self = super().__new__(cls)
         self.incoming = []
         self._framer = Framer()
-        self._life = Lifecycle()
+        self._life = _NEW
         self._output = Output(self)
         # Known from the first one on, or CPython gives a dict of its own to each that gets
         # one later: these come with the first bytes, before which many may be made.
@@ -713,8 +716,10 @@ class AsyncChat(Protocol, TimeoutMixin):
             if self._life.reason is None or self._life.state is State.FLUSHING:
                 self._abort(CloseReason.LIMIT, "refused")
             return
-        if not self._life.on(Event.CONNECTED):
+        life = self._life.on(Event.CONNECTED)
+        if life is None:
             return  # the watcher has closed it
+        self._life = life
         if INegotiated.providedBy(transport):
             self._shaking_hands = True
         if self.idle_timeout is not None:
@@ -1127,7 +1132,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._registered = None
         words = _in_words(failure.value)
         if self._life.state is State.FLUSHING:
-            self._life.on(Event.FAIL, CloseReason.ERROR, words)
+            self._life = self._life.on(Event.FAIL, CloseReason.ERROR, words) or self._life
         try:
             failure.raiseException()
         except BaseException:
@@ -1216,10 +1221,11 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def _decide(self, event: Event, reason: CloseReason, detail: str) -> bool:
         # The connection ends, or gets on with it. The first such event stops the input.
-        is_first = self._life.reason is None
-        if not self._life.on(event, reason, detail):
+        before, after = self._life, self._life.on(event, reason, detail)
+        if after is None:
             return False
-        if is_first:
+        self._life = after
+        if before.reason is None:
             self._stop_input()
         return True
 
@@ -1228,8 +1234,7 @@ class AsyncChat(Protocol, TimeoutMixin):
             return
         self._release()
         if self.transport is None:
-            self._life.on(Event.LOST)
-            self._gone()
+            self._lost()
             return
         self._set_close_timer(self.close_timeout)
         if self._lingers and not self._peer_finished and _can_linger(self.transport):
@@ -1245,8 +1250,13 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._release()
         if self.transport is not None:
             abort(self.transport)
-        elif self._life.on(Event.LOST):
-            self._gone()
+        elif self._life.state is not State.CLOSED:
+            self._lost()
+
+    def _lost(self) -> None:
+        # Closed before there was a transport to tell of it.
+        self._life = self._life.on(Event.LOST) or self._life
+        self._gone()
 
     def _release(self, lost: bool = False) -> None:
         # The one place where a connection lets go of what it holds, before the
@@ -1296,7 +1306,8 @@ class AsyncChat(Protocol, TimeoutMixin):
             cut = "in which the peer did not close"
         cut = f"cut after {self.close_timeout} s {cut}"
         self._count_limit("close_timeout", cut)
-        self._life.detail = f"{self._life.detail}; {cut}" if self._life.detail else cut
+        detail = self._life.detail
+        self._life = self._life.described(f"{detail}; {cut}" if detail else cut)
         self._abort(*self._blame)
 
 
