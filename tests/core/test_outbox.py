@@ -80,7 +80,7 @@ def test_a_producer_that_gives_more_than_one_write_is_not_asked_again_before_tha
 
 def test_there_is_one_end() -> None:
     outbox = outbox_of(b"last", None, None)
-    assert (outbox.take(100), len(outbox), outbox.ended) == (b"last", 1, True)
+    assert (outbox.take(100), len(outbox.queue), outbox.ended) == (b"last", 1, True)
 
 
 def test_a_falsy_producer_is_still_a_producer() -> None:
@@ -134,7 +134,7 @@ def test_clear_returns_the_producers_for_the_caller_to_stop() -> None:
     outbox = outbox_of(producer, b"abc", None)
     outbox.take(4)
     assert outbox.clear() == [producer]
-    assert (len(outbox), outbox.size, outbox.take(4)) == (0, 0, b"")
+    assert (len(outbox.queue), outbox.size, outbox.take(4)) == (0, 0, b"")
 
 
 def test_a_producer_may_drop_the_queue_while_it_is_asked() -> None:
@@ -162,7 +162,7 @@ def test_every_byte_leaves_once_and_in_order(items: list[bytes | list[bytes]], m
         assert len(piece) <= most
         taken.append(piece)
     assert b"".join(taken) == expected
-    assert (len(outbox), outbox.size) == (0, 0)
+    assert (len(outbox.queue), outbox.size) == (0, 0)
 
 
 def test_simple_producer_gives_pieces_of_its_buffer_size() -> None:
