@@ -25,7 +25,6 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -43,7 +42,7 @@ from txasynchat.producers import (
     is_streaming,
     stop_producer,
 )
-from txasynchat.timers import postponed
+from txasynchat.timers import Swept, postponed
 from txasynchat.watcher import Watcher
 
 __all__ = ("AsyncChat", "PauseReason")
@@ -153,7 +152,7 @@ class _Upgrade:
 
 
 @implementer(IPushProducer, IConsumer, IHalfCloseableProtocol, IHandshakeListener)
-class AsyncChat(Protocol, TimeoutMixin):
+class AsyncChat(Protocol, Swept):
     """A connection that speaks in messages, each up to a terminator.
 
     Subclass it, say with :meth:`set_terminator` where a message ends, and
@@ -838,7 +837,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._release(lost=True)
         self._set_close_timer(None)
         if self.timeOut is not None:
-            self.setTimeout(None)  # type: ignore[no-untyped-call]
+            self.setTimeout(None)
         if self._upgrade is not None:
             self._upgrade.fail(ChatClosed(f"the connection ended before TLS: {self._end}"))
         if was_told:
@@ -1173,15 +1172,15 @@ class AsyncChat(Protocol, TimeoutMixin):
                 except Exception:
                     self._failed()
         if self.is_open:
-            self.setTimeout(self.idle_timeout)  # type: ignore[no-untyped-call]
+            self.setTimeout(self.idle_timeout)
 
     def _touch(self) -> None:
         if not self.is_open:
             return
         if self.timeOut != self.idle_timeout:
-            self.setTimeout(self.idle_timeout)  # type: ignore[no-untyped-call]
+            self.setTimeout(self.idle_timeout)
         elif self.timeOut is not None:
-            self.resetTimeout()  # type: ignore[no-untyped-call]
+            self.resetTimeout()
 
     def _failed(self) -> None:
         # Called while an exception of a callback is handled.
@@ -1270,7 +1269,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._framer.stop()
         self._framer.discard()
         if self.timeOut is not None:
-            self.setTimeout(None)  # type: ignore[no-untyped-call]
+            self.setTimeout(None)
         if self._paused:
             self._paused = frozenset()
             if self._life.state is not State.CLOSED and self.transport is not None:
