@@ -28,7 +28,7 @@ from txasynchat.asyncore import dispatcher
 from txasynchat.core.lifecycle import CloseReason
 from txasynchat.legacy.readiness import IN
 from txasynchat.legacy.transport_socket import TransportSocket
-from txasynchat.legacy.watches import SoftSocket
+from txasynchat.legacy.watches import SoftSocket, queue_of
 from txasynchat.output import abort
 from txasynchat.timers import Swept, postponed
 from txasynchat.watcher import Watcher
@@ -526,8 +526,8 @@ def _what(error: BaseException | None) -> str:
 def _will_close(channel: Any) -> bool:
     # Whether it closes when its output is sent.
     try:
-        return None in channel.producer_fifo
-    except (AttributeError, TypeError):  # no async_chat, or with a queue of its own
+        return None in queue_of(channel)
+    except TypeError:  # with a queue of its own
         return False
 
 
