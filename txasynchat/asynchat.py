@@ -64,6 +64,13 @@ class _WithDefault(property):
         return self.default if instance is None else super().__get__(instance, owner)
 
 
+#: Where a program has a property ``producer_fifo``: that is where its queue is.
+_OWN_QUEUE = property(
+    lambda channel: channel.producer_fifo,
+    lambda channel, _: setattr(channel, "producer_fifo", deque()),
+)
+
+
 @implementer(IConsumer)
 class _Consumer:
     """An async_chat as Twisted's producers know it: their writes take the next place."""
@@ -162,7 +169,8 @@ class async_chat(asyncore.dispatcher):
     _txa_pushes = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Subclasses may have a plain ``terminator`` or ``ac_in_buffer`` in their body."""
+        """Subclasses may have a plain ``terminator`` or ``ac_in_buffer`` in their body, or
+        ``producer_fifo``; and properties of these names."""
         super().__init_subclass__(**kwargs)
         cls._txa_refills = cls.refill_buffer is not async_chat.refill_buffer
         for name in ("terminator", "ac_in_buffer", "producer_fifo"):
@@ -174,7 +182,10 @@ class async_chat(asyncore.dispatcher):
                 setattr(cls, name, default)
                 setattr(cls, f"_txa_{name}", found)
             elif found is not ours and not isinstance(found, _WithDefault):
-                cls._txa_overridden = True
+                if name == "producer_fifo":
+                    cls._txa_producer_fifo = _OWN_QUEUE
+                else:
+                    cls._txa_overridden = True
 
     def __init__(
         self, sock: asyncore.Socket | None = None, map: dict[int, Any] | None = None

@@ -162,7 +162,7 @@ class Connections(Factory):
             return Refusal()
         self.limits.put_on(connection)
         connection._watcher = self
-        connection._sweep = self._idle
+        connection._timeout_sweep = self._idle
         self._made[connection] = None
         self._wait_for_first_message(connection)
         return protocol

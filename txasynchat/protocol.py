@@ -209,7 +209,8 @@ class AsyncChat(Protocol, Swept):
     max_queued_output: int | None = 65536
     #: Seconds without a byte in either direction before :meth:`handle_timeout`;
     #: None for ever. The time a handler takes, or has paused the input, is not
-    #: idle. A change takes effect with the next byte.
+    #: idle. A change takes effect with the next byte. A service looks now and then,
+    #: and so may be late by a sixteenth.
     idle_timeout: float | None = None
     #: Seconds that a close waits while no output moves, before the connection is
     #: cut; None for ever. Twisted's HTTP server waits as long.
@@ -1233,7 +1234,7 @@ class AsyncChat(Protocol, Swept):
             return
         self._release()
         if self.transport is None:
-            self._lost()
+            self._end_unconnected()
             return
         self._set_close_timer(self.close_timeout)
         if self._lingers and not self._peer_finished and _can_linger(self.transport):
@@ -1250,9 +1251,9 @@ class AsyncChat(Protocol, Swept):
         if self.transport is not None:
             abort(self.transport)
         elif self._life.state is not State.CLOSED:
-            self._lost()
+            self._end_unconnected()
 
-    def _lost(self) -> None:
+    def _end_unconnected(self) -> None:
         # Closed before there was a transport to tell of it.
         self._life = self._life.on(Event.LOST) or self._life
         self._gone()

@@ -52,8 +52,8 @@ class Sweep:
     """One timer that does for the timeouts of many connections.
 
     A timer takes some 470 bytes, and time whenever it is postponed, which is with each
-    byte that comes. Here a byte only has to leave a mark. For that a timeout is late: by
-    a thirty-second of the shortest of all. It is never early.
+    byte that comes. Here a byte only has to leave a mark. The price is that a timeout is
+    late, by a sixteenth of the shortest of all at most. It is never early.
 
     :param clock: ``IReactorTime``.
     :param connections: all that may have a timeout; they are looked at as they are then.
@@ -109,30 +109,30 @@ class Swept(TimeoutMixin):
     >>> class Connection(Swept):
     ...     def timeoutConnection(self): print("quiet for", self.timeOut, "s")
     >>> connection, clock = Connection(), Clock()
-    >>> connection._sweep = Sweep(clock, [connection])
+    >>> connection._timeout_sweep = Sweep(clock, [connection])
     >>> connection.setTimeout(64)
     >>> clock.pump([2] * 33)
     quiet for 64 s
     """
 
     #: To be set before any timeout is.
-    _sweep: Sweep | None = None
+    _timeout_sweep: Sweep | None = None
     #: The time of the first look after the last sign of life; after the timeout for ever.
     _quiet_since: float | None = None
 
     def setTimeout(self, period: float | None) -> float | None:
         """See ``TimeoutMixin``."""
-        if self._sweep is None:
+        if self._timeout_sweep is None:
             return super().setTimeout(period)  # type: ignore[no-any-return, no-untyped-call]
         before, self.timeOut = self.timeOut, period  # type: ignore[assignment]
         self._quiet_since = None
         if period is not None:
-            self._sweep.expect(period)
+            self._timeout_sweep.expect(period)
         return before
 
     def resetTimeout(self) -> None:
         """See ``TimeoutMixin``."""
-        if self._sweep is None:
+        if self._timeout_sweep is None:
             super().resetTimeout()  # type: ignore[no-untyped-call]
         elif self._quiet_since != inf:
             self._quiet_since = None

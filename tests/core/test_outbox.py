@@ -196,3 +196,16 @@ def test_fifo_holds_none_like_anything_else() -> None:
 def test_fifo_with_nothing_in_it_has_no_first() -> None:
     with pytest.raises(IndexError):
         fifo().first()
+
+
+def has_a_list(outbox: Outbox) -> bool:
+    return isinstance(outbox.queue, list)
+
+
+def test_there_is_no_list_while_nothing_waits() -> None:
+    outbox = outbox_of(b"one", b"two")
+    assert outbox.take(100) == b"onetwo"
+    assert not has_a_list(outbox)
+    outbox.append(b"three")
+    assert (outbox.take(2), outbox.take(2), outbox.take(2)) == (b"th", b"re", b"e")
+    assert not has_a_list(outbox)
