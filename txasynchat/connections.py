@@ -443,4 +443,8 @@ def _innermost(protocol: Any) -> Any:
 
 
 def _peer_of(connection: Any) -> Any:
-    return None if connection.transport is None else connection.transport.getPeer()
+    # Asked when it is logged, rather than kept for each: that would be a hundred bytes.
+    try:
+        return None if connection.transport is None else connection.transport.getPeer()
+    except Exception:  # a transport that is gone, and does not know any more
+        return None

@@ -57,6 +57,15 @@ class Sweep:
 
     :param clock: ``IReactorTime``.
     :param connections: all that may have a timeout; they are looked at as they are then.
+
+    >>> from twisted.internet.task import Clock
+    >>> clock, connections = Clock(), [Swept() for _ in range(1000)]
+    >>> sweep = Sweep(clock, connections)
+    >>> for each in connections:
+    ...     each._timeout_sweep = sweep
+    ...     _ = each.setTimeout(60)
+    >>> len(clock.getDelayedCalls())
+    1
     """
 
     _log = Logger()
