@@ -43,6 +43,8 @@ _NEVER_SET: Any = object()
 #: Locks of channels that are being given one, by the channel's id.
 _new_locks: dict[int, Any] = {}
 
+_making_a_queue = threading.Lock()
+
 _NOT_NOW: tuple[type[OSError], ...] = (BlockingIOError, *asyncore._TLS_WAITS)
 
 #: What stands in the queue for itself; anything else but None is a producer.
@@ -60,6 +62,13 @@ class _WithDefault(property):
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self.default if instance is None else super().__get__(instance, owner)
+
+
+#: Where a program has a property ``producer_fifo``: that is where its queue is.
+_OWN_QUEUE = property(
+    lambda channel: channel.producer_fifo,
+    lambda channel, _: setattr(channel, "producer_fifo", deque()),
+)
 
 
 @implementer(IConsumer)
@@ -136,7 +145,6 @@ class async_chat(asyncore.dispatcher):
     encoding: str = "latin-1"
     ac_out_buffer: bytes = b""
     incoming: list[bytes]
-    producer_fifo: deque[Any]
 
     # Whether get_terminator() is to be asked before each look at the input: there never
     # was a terminator, or a bad one, or a subclass has a property of its own.
@@ -147,6 +155,7 @@ class async_chat(asyncore.dispatcher):
     _txa_framing: Framer | None = None
     _txa_refills = False
     _txa_lock: Any = None
+    _txa_producer_fifo: Any = None
     _txa_sending = False
     _txa_gatherer: Any = None
     _txa_awaited: Deferred[Any] | None = None
@@ -160,10 +169,11 @@ class async_chat(asyncore.dispatcher):
     _txa_pushes = 0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Subclasses may have a plain ``terminator`` or ``ac_in_buffer`` in their body."""
+        """Subclasses may have a plain ``terminator`` or ``ac_in_buffer`` in their body, or
+        ``producer_fifo``; and properties of these names."""
         super().__init_subclass__(**kwargs)
         cls._txa_refills = cls.refill_buffer is not async_chat.refill_buffer
-        for name in ("terminator", "ac_in_buffer"):
+        for name in ("terminator", "ac_in_buffer", "producer_fifo"):
             ours: property = vars(async_chat)[name]
             found = next(vars(each)[name] for each in cls.__mro__ if name in vars(each))
             if not isinstance(found, property):
@@ -172,14 +182,17 @@ class async_chat(asyncore.dispatcher):
                 setattr(cls, name, default)
                 setattr(cls, f"_txa_{name}", found)
             elif found is not ours and not isinstance(found, _WithDefault):
-                cls._txa_overridden = True
+                if name == "producer_fifo":
+                    cls._txa_producer_fifo = _OWN_QUEUE
+                else:
+                    cls._txa_overridden = True
 
     def __init__(
         self, sock: asyncore.Socket | None = None, map: dict[int, Any] | None = None
     ) -> None:
         self.ac_in_buffer = b""
         self.incoming = []
-        self.producer_fifo = deque()
+        self._txa_producer_fifo = None
         self._txa_gatherer = None  # here: a dict that grows later is no longer shared by all
         asyncore.dispatcher.__init__(self, sock, map)
 
@@ -370,6 +383,24 @@ class async_chat(asyncore.dispatcher):
 
     # -- Output ---------------------------------------------------------------------
 
+    @property
+    def producer_fifo(self) -> Any:
+        """What is to be sent: bytes, producers, None for the end."""
+        queue = self._txa_producer_fifo
+        return self._txa_make_queue() if queue is None else queue
+
+    @producer_fifo.setter
+    def producer_fifo(self, queue: Any) -> None:
+        self._txa_producer_fifo = queue
+
+    def _txa_make_queue(self) -> Any:
+        # Made for who needs one, as it takes as much memory as half a bare Protocol's
+        # connection. Two threads may come here at once.
+        with _making_a_queue:
+            if self._txa_producer_fifo is None:
+                self._txa_producer_fifo = deque()
+            return self._txa_producer_fifo
+
     def push(self, data: bytes) -> None:
         """Send data behind what was pushed before; what the socket takes, at once.
 
@@ -383,7 +414,7 @@ class async_chat(asyncore.dispatcher):
         gatherer = self._txa_gatherer
         if (
             gatherer is not None
-            and not (self.producer_fifo or self.ac_out_buffer)
+            and not (self._txa_producer_fifo or self.ac_out_buffer)
             and (type(send := self.send) is MethodType and send.__func__ is _send)
             and (self.socket is gatherer and self.connected)
             and type(given) is bytes
@@ -403,7 +434,7 @@ class async_chat(asyncore.dispatcher):
         self.initiate_send()
         if self._txa_counts:
             self._txa_pushes += 1
-            if self.producer_fifo:
+            if self._txa_producer_fifo:
                 self._txa_holds_back()
 
     def _txa_push_to(self, gatherer: Any) -> None:
@@ -435,7 +466,7 @@ class async_chat(asyncore.dispatcher):
         self.initiate_send()
         if self._txa_counts:
             self._txa_pushes += 1
-            if self.producer_fifo:
+            if self._txa_producer_fifo:
                 self._txa_holds_back()
 
     def close_when_done(self) -> None:
@@ -452,7 +483,7 @@ class async_chat(asyncore.dispatcher):
         """Whether something waits to be sent, or there is no connection yet."""
         if not self.connected:
             return True
-        return self._txa_awaited is None and bool(self.producer_fifo or self.ac_out_buffer)
+        return self._txa_awaited is None and bool(self._txa_producer_fifo or self.ac_out_buffer)
 
     def handle_write(self) -> None:
         """Send more."""
@@ -487,7 +518,7 @@ class async_chat(asyncore.dispatcher):
         watch = self._txa_watch
         if (
             watch is not None
-            and (watch.wanted & OUT or self.producer_fifo or self.ac_out_buffer)
+            and (watch.wanted & OUT or self._txa_producer_fifo or self.ac_out_buffer)
             # An overridden writable() is not asked here: the loop does that, once in a round.
             and watch.waits_to_write != async_chat.writable(self)
         ):
@@ -508,7 +539,7 @@ class async_chat(asyncore.dispatcher):
             self.refill_buffer()
         buffered = first = self.ac_out_buffer
         while not buffered:
-            queue = self.producer_fifo
+            queue = self._txa_producer_fifo
             if not queue or not self.connected or self._txa_awaited is not None:
                 return False
             first = queue[0]
@@ -539,7 +570,7 @@ class async_chat(asyncore.dispatcher):
             return False
         if not sent:
             return False
-        queue = self.producer_fifo
+        queue = self._txa_producer_fifo
         if buffered:
             self.ac_out_buffer = self.ac_out_buffer[sent:]
         elif not queue or queue[0] is not first:
@@ -577,7 +608,7 @@ class async_chat(asyncore.dispatcher):
 
     def _txa_ask_producer(self, producer: MoreProducer) -> None:
         data = producer.more()
-        queue = self.producer_fifo
+        queue = self._txa_producer_fifo
         if not queue or queue[0] is not producer:
             return  # it has dropped the queue
         if not isinstance(data, (bytes, str)) and isinstance(data, Awaitable):
@@ -617,8 +648,9 @@ class async_chat(asyncore.dispatcher):
         """Drop all input not yet consumed, what was collected, and all output."""
         self.ac_in_buffer = b""
         del self.incoming[:]
-        adapted = [each for each in self.producer_fifo if each in self._txa_adapted]
-        self.producer_fifo.clear()
+        queue = self._txa_producer_fifo or deque()
+        adapted = [each for each in queue if each in self._txa_adapted]
+        queue.clear()
         self.ac_out_buffer = b""
         self._txa_drop_output(adapted)
         self._txa_touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -17,6 +18,7 @@ from txasynchat.addresses import in_words
 from txasynchat.core.lifecycle import CloseReason
 from txasynchat.factory import Refusal
 from txasynchat.limits import Limits, peer_key
+from txasynchat.timers import Sweep
 
 __all__ = ("Connections",)
 
@@ -30,12 +32,11 @@ _SUMS = ("bytes_in", "bytes_out", "messages_in", "messages_out")
 class _Entry:
     """What the register knows of a live connection."""
 
-    __slots__ = ("address", "number", "peer", "since")
+    __slots__ = ("number", "peer", "since")
 
     number: int
     since: float
     peer: IPv4Address | IPv6Address | None
-    address: IAddress
 
 
 @dataclass
@@ -105,13 +106,13 @@ class Connections(Factory):
         self._clock = clock
         self._number = 0
         #: All that were made and have not ended; those that were let in have an entry.
-        self._made: set[Any] = set()
-        self._live: dict[Any, _Entry] = {}
+        self._made: dict[Any, _Entry | None] = {}
         self._of_peer: Counter[IPv4Address | IPv6Address] = Counter()
         self._tallies: dict[str, _Tally] = {self.name: _Tally()}
         # Those that have not sent a message yet, the first that came in front.
         self._fresh: dict[Any, float] = {}
         self._fresh_call: Any = None
+        self._idle = Sweep(clock, self._made)
         self._waiting: list[Deferred[None]] = []
         self._draining = False
         self._cut: set[Any] = set()
@@ -161,7 +162,8 @@ class Connections(Factory):
             return Refusal()
         self.limits.put_on(connection)
         connection._watcher = self
-        self._made.add(connection)
+        connection._timeout_sweep = self._idle
+        self._made[connection] = None
         self._wait_for_first_message(connection)
         return protocol
 
@@ -204,7 +206,7 @@ class Connections(Factory):
                 return False
             self._of_peer[peer] += 1
         self._number += 1
-        self._live[connection] = _Entry(self._number, self._clock.seconds(), peer, address)
+        self._made[connection] = _Entry(self._number, self._clock.seconds(), peer)
         self._log.info(
             "connection {number} from {peer} opened",
             event="connection opened",
@@ -220,14 +222,14 @@ class Connections(Factory):
     def failed(self, connection: Any, failure: Failure) -> None:
         """A handler raised. See :class:`~txasynchat.watcher.Watcher`."""
         self._tally(connection.handler_name).errors += 1
-        entry = self._live.get(connection)
+        entry = self._made.get(connection)
         # The traceback is logged by the handler's own handle_error(), for legacy ones as text.
         self._log.warn(
             "connection {number} from {peer}: {handler} raised {error}",
             event="handler error",
             number=None if entry is None else entry.number,
             handler=connection.handler_name,
-            peer=in_words(_peer_of(connection) if entry is None else entry.address),
+            peer=in_words(_peer_of(connection)),
             error=type(failure.value).__name__,
         )
 
@@ -236,22 +238,21 @@ class Connections(Factory):
         self._tally(connection.handler_name).limits[limit] += 1
         if limit == "close_timeout" and self._draining and connection.traffic()["queued_output"]:
             self._cut.add(connection)  # not all that it had to say was sent
-        entry = self._live.get(connection)
+        entry = self._made.get(connection)
         self._log.warn(
             "connection {number} from {peer}: {limit}: {detail}",
             event="limit hit",
             number=None if entry is None else entry.number,
             handler=connection.handler_name,
-            peer=in_words(_peer_of(connection) if entry is None else entry.address),
+            peer=in_words(_peer_of(connection)),
             limit=limit,
             detail=detail,
         )
 
     def ended(self, connection: Any) -> None:
         """A connection is gone. See :class:`~txasynchat.watcher.Watcher`."""
-        self._made.discard(connection)
+        entry = self._made.pop(connection, None)
         self._fresh.pop(connection, None)
-        entry = self._live.pop(connection, None)
         if entry is not None:
             self._forget(entry, connection)
         if not self._made:
@@ -278,7 +279,7 @@ class Connections(Factory):
             event="connection ended",
             number=entry.number,
             handler=connection.handler_name,
-            peer=in_words(entry.address),
+            peer=in_words(_peer_of(connection)),
             reason=str(connection.close_reason),
             detail=connection.close_detail,
             seconds=round(self._clock.seconds() - entry.since, 3),
@@ -310,7 +311,7 @@ class Connections(Factory):
                 detail = f"no message within {self.limits.first_message_timeout:g} s"
                 self.limited(connection, "first_message_timeout", detail)
                 # One that was never opened waits for the header of a proxy.
-                end = connection._finish if connection in self._live else connection._abort
+                end = connection._finish if self._made.get(connection) else connection._abort
                 end(CloseReason.TIMEOUT, detail)
                 self._end_if_unconnected(connection)
 
@@ -372,7 +373,7 @@ class Connections(Factory):
 
         :param detail: why, for people.
         """
-        alive = self._made - self._cut
+        alive = self._made.keys() - self._cut
         self._cut |= alive
         for connection in alive:
             connection._abort(CloseReason.DRAIN, detail)
@@ -387,7 +388,8 @@ class Connections(Factory):
         return done
 
     def stop(self) -> None:
-        """Nothing will come any more: let go of the timer."""
+        """Nothing will come any more: let go of the timers."""
+        self._idle.stop()
         if self._fresh_call is not None:
             self._fresh_call.cancel()
             self._fresh_call = None
@@ -400,7 +402,7 @@ class Connections(Factory):
         Those that are alive are asked for what they did until now.
         """
         live: dict[str, list[dict[str, Any]]] = {}
-        for connection in self._live:
+        for connection, _ in self._live():
             live.setdefault(connection.handler_name, []).append(connection.traffic())
         nothing = _Tally()
         return {
@@ -418,13 +420,16 @@ class Connections(Factory):
         return [
             {
                 "number": entry.number,
-                "peer": in_words(entry.address),
+                "peer": in_words(_peer_of(connection)),
                 "handler": connection.handler_name,
                 "seconds": now - entry.since,
                 **connection.traffic(),
             }
-            for connection, entry in self._live.items()
+            for connection, entry in self._live()
         ]
+
+    def _live(self) -> Iterator[tuple[Any, _Entry]]:
+        return ((each, entry) for each, entry in self._made.items() if entry is not None)
 
 
 def _innermost(protocol: Any) -> Any:
@@ -438,4 +443,8 @@ def _innermost(protocol: Any) -> Any:
 
 
 def _peer_of(connection: Any) -> Any:
-    return None if connection.transport is None else connection.transport.getPeer()
+    # Asked when it is logged, rather than kept for each: that would be a hundred bytes.
+    try:
+        return None if connection.transport is None else connection.transport.getPeer()
+    except Exception:  # a transport that is gone, and does not know any more
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from typing import Any, Final
@@ -134,7 +135,13 @@ def _descriptors() -> int | None:
 
 def _is_a_choice(connection: object, name: str) -> bool:
     # Whether somebody has written "idle_timeout = None", or it is just what we begin with.
-    if name in vars(connection):
+    # A look into vars() would make CPython keep a dict for each connection.
+    try:
+        delattr(connection, name)
+    except AttributeError:
+        pass
+    else:
+        setattr(connection, name, None)
         return True
     says = next(each for each in type(connection).__mro__ if name in vars(each))
     return not says.__module__.startswith("txasynchat.")
@@ -153,8 +160,12 @@ def peer_key(address: Any) -> IPv4Address | IPv6Address | None:
     >>> peer_key(UNIXAddress(b"/run/chat"))
     """
     name = getattr(address, "host", None)
-    if name is None:
-        return None
+    return None if name is None else _key_of(name)
+
+
+# Many connections may have the same peer, and keep its key: they share one.
+@lru_cache(maxsize=1024)
+def _key_of(name: str) -> IPv4Address | IPv6Address:
     try:
         host = ip_address(name)
     except ValueError:

@@ -65,11 +65,12 @@ def _lost() -> ChatClosed:
 
 
 @implementer(IPushProducer)
-class Output:
-    """The one producer that a transport gets to know.
+class Output(Outbox):
+    """The one producer that a transport gets to know, and what it is to send.
+
+    One object is both: each connection has it, idle or not.
 
     :ivar corked: while True small pushes only queue, to be written as one.
-    :ivar queue: what waits to be sent; see :class:`~txasynchat.core.outbox.Outbox`.
     :ivar sends_at_once: whether the transport is a descriptor that can be told to.
     :ivar written: how many bytes the transport was given.
     """
@@ -79,13 +80,11 @@ class Output:
         "_drained",
         "_full",
         "_lost",
-        "_outbox",
         "_owner",
         "_small",
         "_transport",
         "_writing",
         "corked",
-        "queue",
         "sends_at_once",
         "written",
     )
@@ -93,11 +92,10 @@ class Output:
     _log = Logger()
 
     def __init__(self, owner: Owner) -> None:
+        super().__init__()
         self.corked = False
         self.written = 0
         self._owner = owner
-        self._outbox = Outbox()
-        self.queue = self._outbox.queue
         self._transport: Any = None
         self.sends_at_once = False
         self._small = 0  # fewer bytes than these wait while corked
@@ -108,31 +106,18 @@ class Output:
         self._lost = False
 
     @property
-    def size(self) -> int:
-        """Bytes queued here, not yet given to the transport."""
-        return self._outbox.size
-
-    @property
-    def accepted(self) -> int:
-        """How many items were ever queued, but for the end."""
-        return self._outbox.accepted
-
-    @property
     def is_over_limit(self) -> bool:
         """Whether more is queued than the owner wants to wait."""
         most = self._owner.max_queued_output
-        return most is not None and (
-            self._outbox.size > most or len(self.queue) > _MOST_QUEUED_ITEMS
-        )
+        return most is not None and (self.size > most or len(self.queue) > _MOST_QUEUED_ITEMS)
 
     def push(self, item: bytes | MoreProducer | None) -> None:
         """Queue bytes, a producer, or (None) the end; write what the transport takes."""
-        outbox = self._outbox
-        outbox.append(item)
+        self.append(item)
         items = len(self.queue)
         if items == 1:
             self._look_at_limits()
-        if not self.corked or outbox.size >= self._small or items > _MOST_QUEUED_ITEMS:
+        if not self.corked or self.size >= self._small or items > _MOST_QUEUED_ITEMS:
             self.write()
 
     def send(self) -> None:
@@ -190,11 +175,11 @@ class Output:
         self.write()
 
     def _drop(self) -> None:
-        if not self.queue and self._outbox.failure is None:
+        if not self.queue and self.failure is None:
             return  # an awaited producer is in it
         awaited, self._awaited = self._awaited, None
         drops: list[Callable[[], object]] = [] if awaited is None else [awaited.cancel]
-        drops += [partial(stop_producer, producer) for producer in self._outbox.clear()]
+        drops += [partial(stop_producer, producer) for producer in self.clear()]
         for drop in drops:
             try:
                 drop()
@@ -229,7 +214,7 @@ class Output:
                 each.errback(_lost())
 
     def _is_drained(self) -> bool:
-        return not self._full and (not self.queue or self._outbox.ended)
+        return not self._full and (not self.queue or self.ended)
 
     def write(self, progress: bool = False) -> None:
         """Write until the transport is full, the queue is empty or a producer is waited for.
@@ -249,27 +234,27 @@ class Output:
         if failure is not None:
             self._fail(failure)
             return
-        if not (self.queue and self._outbox.ended):
+        if not (self.queue and self.ended):
             self._owner.output_moved(progress)
         if self._drained and self._is_drained():
             waiting, self._drained = self._drained, None
             for each in waiting:
                 if not each.called:
                     each.callback(None)
-        if self.queue and self._outbox.ended and self._transport is not None:
+        if self.queue and self.ended and self._transport is not None:
             self._owner.output_ended()
 
     def _write_on(self) -> bool:
-        owner, outbox, progress = self._owner, self._outbox, False
-        most, queue = owner.ac_out_buffer_size, self.queue
+        owner, progress = self._owner, False
+        most = owner.ac_out_buffer_size
         while (
-            (outbox.failure is not None or (queue and queue[0] is not None))
+            (self.failure is not None or (self.queue and self.queue[0] is not None))
             and not self._full
             and self._awaited is None
         ):
-            encoding = owner.text_encoding if outbox.producers else None
-            data = outbox.take(most, encoding)
-            transport, awaited = self._transport, outbox.awaited
+            encoding = owner.text_encoding if self.producers else None
+            data = self.take(most, encoding)
+            transport, awaited = self._transport, self.awaited
             if transport is None:  # a producer that was asked has closed it
                 break
             if data:
@@ -280,7 +265,7 @@ class Output:
                 self._wait_for(awaited)
             elif not data:
                 break
-        if outbox.orphan is not None:
+        if self.orphan is not None:
             self._cancel_orphan()
         return progress
 
@@ -291,8 +276,8 @@ class Output:
 
     def _wait_for(self, awaitable: Awaitable[Any]) -> None:
         awaited = as_deferred(awaitable)
-        if self._outbox.awaited is not awaitable:  # it has the queue dropped as it begins
-            self._outbox.orphan = awaited
+        if self.awaited is not awaitable:  # it has the queue dropped as it begins
+            self.orphan = awaited
             return
         self._awaited = awaited
 
@@ -303,7 +288,7 @@ class Output:
             failure = result if isinstance(result, Failure) else None
             if failure is None:
                 try:
-                    self._outbox.settle(result, self._owner.text_encoding)
+                    self.settle(result, self._owner.text_encoding)
                 except Exception:
                     failure = Failure()
             if failure is None:
@@ -314,7 +299,7 @@ class Output:
         awaited.addBoth(produced)
 
     def _cancel_orphan(self) -> None:
-        orphan, self._outbox.orphan = self._outbox.orphan, None
+        orphan, self.orphan = self.orphan, None
         if orphan is not None:
             cancelled = as_deferred(orphan)
             cancelled.addErrback(self._orphan_failed)

@@ -26,7 +26,6 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -46,7 +45,7 @@ from txasynchat.producers import (
     stop_producer,
 )
 from txasynchat.reading import Messages, Reader
-from txasynchat.timers import postponed
+from txasynchat.timers import Swept, postponed
 from txasynchat.watcher import Watcher
 
 __all__ = ("AsyncChat", "PauseReason")
@@ -68,6 +67,9 @@ _DRAINED = (CloseReason.DRAIN, "the service stops")
 _UNKNOWN = object()
 
 _OWN_LIMIT: Any = object()  # max_message_length, of the moment
+
+#: The state in which each connection begins.
+_NEW = Lifecycle()
 
 #: Seconds before a producer that writes nothing is asked again.
 _STALL = 0.1
@@ -164,7 +166,7 @@ class _Upgrade:
 
 
 @implementer(IPushProducer, IConsumer, IHalfCloseableProtocol, IHandshakeListener)
-class AsyncChat(Protocol, TimeoutMixin):
+class AsyncChat(Protocol, Swept):
     """A connection that speaks in messages, each up to a terminator.
 
     Subclass it, say with :meth:`set_terminator` where a message ends, and
@@ -221,7 +223,8 @@ class AsyncChat(Protocol, TimeoutMixin):
     max_queued_output: int | None = 65536
     #: Seconds without a byte in either direction before :meth:`handle_timeout`;
     #: None for ever. The time a handler takes, or has paused the input, is not
-    #: idle. A change takes effect with the next byte.
+    #: idle. A change takes effect with the next byte. A service looks now and then,
+    #: and so may be late by a sixteenth.
     idle_timeout: float | None = None
     #: Seconds that a close waits while no output moves, before the connection is
     #: cut; None for ever. Twisted's HTTP server waits as long.
@@ -286,7 +289,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         self = super().__new__(cls)
         self.incoming = []
         self._framer = Framer()
-        self._life = Lifecycle()
+        self._life = _NEW
         self._output = Output(self)
         # Known from the first one on, or CPython gives a dict of its own to each that gets
         # one later: these come with the first bytes, before which many may be made.
@@ -889,8 +892,10 @@ class AsyncChat(Protocol, TimeoutMixin):
             if self._life.reason is None or self._life.state is State.FLUSHING:
                 self._abort(CloseReason.LIMIT, "refused")
             return
-        if not self._life.on(Event.CONNECTED):
+        life = self._life.on(Event.CONNECTED)
+        if life is None:
             return  # the watcher has closed it
+        self._life = life
         if INegotiated.providedBy(transport):
             self._shaking_hands = True
         if self.idle_timeout is not None:
@@ -1061,7 +1066,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._release(lost=True)
         self._set_close_timer(None)
         if self.timeOut is not None:
-            self.setTimeout(None)  # type: ignore[no-untyped-call]
+            self.setTimeout(None)
         if self._upgrade is not None:
             self._upgrade.fail(ChatClosed(f"the connection ended before TLS: {self._end}"))
         if was_told:
@@ -1380,7 +1385,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._registered = None
         words = _in_words(failure.value)
         if self._life.state is State.FLUSHING:
-            self._life.on(Event.FAIL, CloseReason.ERROR, words)
+            self._life = self._life.on(Event.FAIL, CloseReason.ERROR, words) or self._life
         try:
             failure.raiseException()
         except BaseException:
@@ -1422,15 +1427,15 @@ class AsyncChat(Protocol, TimeoutMixin):
                 except Exception:
                     self._failed()
         if self.is_open:
-            self.setTimeout(self.idle_timeout)  # type: ignore[no-untyped-call]
+            self.setTimeout(self.idle_timeout)
 
     def _touch(self) -> None:
         if not self.is_open:
             return
         if self.timeOut != self.idle_timeout:
-            self.setTimeout(self.idle_timeout)  # type: ignore[no-untyped-call]
+            self.setTimeout(self.idle_timeout)
         elif self.timeOut is not None:
-            self.resetTimeout()  # type: ignore[no-untyped-call]
+            self.resetTimeout()
 
     def _failed(self) -> None:
         # Called while an exception of a callback is handled.
@@ -1470,10 +1475,11 @@ class AsyncChat(Protocol, TimeoutMixin):
 
     def _decide(self, event: Event, reason: CloseReason, detail: str) -> bool:
         # The connection ends, or gets on with it. The first such event stops the input.
-        is_first = self._life.reason is None
-        if not self._life.on(event, reason, detail):
+        before, after = self._life, self._life.on(event, reason, detail)
+        if after is None:
             return False
-        if is_first:
+        self._life = after
+        if before.reason is None:
             self._stop_input()
         return True
 
@@ -1482,8 +1488,7 @@ class AsyncChat(Protocol, TimeoutMixin):
             return
         self._release()
         if self.transport is None:
-            self._life.on(Event.LOST)
-            self._gone()
+            self._end_unconnected()
             return
         self._set_close_timer(self.close_timeout)
         if self._lingers and not self._peer_finished and _can_linger(self.transport):
@@ -1499,8 +1504,13 @@ class AsyncChat(Protocol, TimeoutMixin):
         self._release()
         if self.transport is not None:
             abort(self.transport)
-        elif self._life.on(Event.LOST):
-            self._gone()
+        elif self._life.state is not State.CLOSED:
+            self._end_unconnected()
+
+    def _end_unconnected(self) -> None:
+        # Closed before there was a transport to tell of it.
+        self._life = self._life.on(Event.LOST) or self._life
+        self._gone()
 
     def _release(self, lost: bool = False) -> None:
         # The one place where a connection lets go of what it holds, before the
@@ -1515,7 +1525,7 @@ class AsyncChat(Protocol, TimeoutMixin):
         if self._reader is None or self._life.reason is not CloseReason.PEER:
             self._framer.discard()  # otherwise a coroutine may read what came
         if self.timeOut is not None:
-            self.setTimeout(None)  # type: ignore[no-untyped-call]
+            self.setTimeout(None)
         if self._paused:
             self._paused = frozenset()
             if self._life.state is not State.CLOSED and self.transport is not None:
@@ -1559,7 +1569,8 @@ class AsyncChat(Protocol, TimeoutMixin):
             cut = "in which the peer did not close"
         cut = f"cut after {self.close_timeout} s {cut}"
         self._count_limit("close_timeout", cut)
-        self._life.detail = f"{self._life.detail}; {cut}" if self._life.detail else cut
+        detail = self._life.detail
+        self._life = self._life.described(f"{detail}; {cut}" if detail else cut)
         self._abort(*self._blame)
 
 

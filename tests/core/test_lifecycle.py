@@ -10,26 +10,30 @@ from txasynchat.core.lifecycle import TRANSITIONS, CloseReason, Event, Lifecycle
 def after(*events: Event) -> Lifecycle:
     life = Lifecycle()
     for event in events:
-        life.on(event)
+        life = life.on(event) or life
     return life
 
 
 def test_a_connection_opens_closes_and_is_gone() -> None:
-    life = Lifecycle()
     events = (Event.CONNECTED, Event.FINISH, Event.CLOSE, Event.LOST)
-    assert [(life.on(event), life.state) for event in events] == [
-        (True, State.OPEN),
-        (True, State.FLUSHING),
-        (True, State.CLOSING),
-        (True, State.CLOSED),
+    assert [after(*events[: number + 1]).state for number in range(4)] == [
+        State.OPEN,
+        State.FLUSHING,
+        State.CLOSING,
+        State.CLOSED,
     ]
+
+
+def test_an_event_that_changes_nothing_leads_nowhere() -> None:
+    assert after(Event.CONNECTED).on(Event.CONNECTED) is None
+    assert after(Event.CONNECTED, Event.CLOSE).on(Event.CLOSE) is None
 
 
 def test_no_order_of_events_opens_a_connection_whose_close_was_decided() -> None:
     for events in itertools.product(Event, repeat=4):
         life, decided = Lifecycle(), False
         for event in events:
-            life.on(event)
+            life = life.on(event) or life
             decided = decided or life.reason is not None
             assert not (decided and life.state in (State.NEW, State.OPEN)), events
 
@@ -39,11 +43,20 @@ def test_nothing_leads_out_of_closed() -> None:
 
 
 def test_the_first_reason_stays() -> None:
-    life = after(Event.CONNECTED)
-    life.on(Event.FINISH, CloseReason.TIMEOUT, "idle")
-    life.on(Event.CLOSE, CloseReason.ERROR, "late")
-    life.on(Event.LOST, CloseReason.PEER, "gone")
+    life: Lifecycle | None = after(Event.CONNECTED)
+    for event, reason, detail in (
+        (Event.FINISH, CloseReason.TIMEOUT, "idle"),
+        (Event.CLOSE, CloseReason.ERROR, "late"),
+        (Event.LOST, CloseReason.PEER, "gone"),
+    ):
+        assert life is not None
+        life = life.on(event, reason, detail)
+    assert life is not None
     assert (life.reason, life.detail) == (CloseReason.TIMEOUT, "idle")
+
+
+def test_all_open_connections_share_one_state() -> None:
+    assert after(Event.CONNECTED) is after(Event.CONNECTED)
 
 
 def test_a_reason_equals_its_name() -> None:

@@ -81,6 +81,11 @@ def test_who_has_no_host_is_no_peer_to_count(address: Any) -> None:
     assert peer_key(address) is None
 
 
+def test_the_connections_of_one_peer_share_its_key() -> None:
+    one, other = (IPv4Address("TCP", "192.0.2.1", port) for port in (1, 2))
+    assert peer_key(one) is peer_key(other)
+
+
 class Silent(AsyncChat):
     idle_timeout = None  # by choice: it may wait for ever
 

@@ -80,7 +80,7 @@ def test_a_producer_that_gives_more_than_one_write_is_not_asked_again_before_tha
 
 def test_there_is_one_end() -> None:
     outbox = outbox_of(b"last", None, None)
-    assert (outbox.take(100), len(outbox), outbox.ended) == (b"last", 1, True)
+    assert (outbox.take(100), len(outbox.queue), outbox.ended) == (b"last", 1, True)
 
 
 def test_a_falsy_producer_is_still_a_producer() -> None:
@@ -134,7 +134,7 @@ def test_clear_returns_the_producers_for_the_caller_to_stop() -> None:
     outbox = outbox_of(producer, b"abc", None)
     outbox.take(4)
     assert outbox.clear() == [producer]
-    assert (len(outbox), outbox.size, outbox.take(4)) == (0, 0, b"")
+    assert (len(outbox.queue), outbox.size, outbox.take(4)) == (0, 0, b"")
 
 
 def test_a_producer_may_drop_the_queue_while_it_is_asked() -> None:
@@ -162,7 +162,7 @@ def test_every_byte_leaves_once_and_in_order(items: list[bytes | list[bytes]], m
         assert len(piece) <= most
         taken.append(piece)
     assert b"".join(taken) == expected
-    assert (len(outbox), outbox.size) == (0, 0)
+    assert (len(outbox.queue), outbox.size) == (0, 0)
 
 
 def test_simple_producer_gives_pieces_of_its_buffer_size() -> None:
@@ -196,3 +196,16 @@ def test_fifo_holds_none_like_anything_else() -> None:
 def test_fifo_with_nothing_in_it_has_no_first() -> None:
     with pytest.raises(IndexError):
         fifo().first()
+
+
+def has_a_list(outbox: Outbox) -> bool:
+    return isinstance(outbox.queue, list)
+
+
+def test_there_is_no_list_while_nothing_waits() -> None:
+    outbox = outbox_of(b"one", b"two")
+    assert outbox.take(100) == b"onetwo"
+    assert not has_a_list(outbox)
+    outbox.append(b"three")
+    assert (outbox.take(2), outbox.take(2), outbox.take(2)) == (b"th", b"re", b"e")
+    assert not has_a_list(outbox)

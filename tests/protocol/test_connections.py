@@ -190,6 +190,16 @@ def test_the_limits_of_a_connection_are_put_on_the_handler() -> None:
     assert (chat.max_message_length, chat.max_queued_output, chat.close_timeout) == (10, 20, 3)
 
 
+def test_a_transport_that_forgets_its_peer_when_it_is_gone_is_no_error() -> None:
+    room = Room()
+    _, wire = room.come()
+    del wire.peerAddr
+    gone = room.connections.all_gone()
+    wire.lose()
+    assert gone.called
+    assert met(room.numbers["connections_ended"]) == {"peer": 1}
+
+
 # -- The first message ----------------------------------------------------------------
 
 

@@ -74,7 +74,8 @@ def ignore(handler: Any, result: object) -> None:
 
 
 _NOTHING_HELD = Link()
-_NO_PIECES: list[bytes] = []  # of those who never split anything; nobody writes to it
+_NEVER_HELD: Any = b""  # a bytearray is made when something is, which may be never
+_NO_PIECES: list[bytes] = []  # while none are walked through; nobody writes to it
 _NEVER_ASKED = object()
 _NEVER_SET = object()
 
@@ -142,14 +143,15 @@ class Framer:
         self.stopped = False
         self.received = 0
         self._joins = joins
-        # What ended the last message: the matcher and the bytes it matched.
-        self._matched: tuple[Matcher, bytes] | None = None
+        # What ended the last message: the matcher and the bytes it matched; a byte string,
+        # which is all the matcher would say of it.
+        self._matched: tuple[Matcher, bytes] | bytes | None = None
         self._terminator: Terminator = None
         self._matcher: Matcher | None = None
         self._asked: object = _NEVER_SET
         # Input not yet consumed, in order: _held, _data from _pos on, _late. A chunk
         # that is used up is let go: then _data is empty and _pos is 0.
-        self._held = bytearray()
+        self._held: bytearray = _NEVER_HELD
         self._link = _NOTHING_HELD
         self._data = b""
         self._pos = 0
@@ -182,15 +184,17 @@ class Framer:
     def matched(self) -> Any:
         """What ended the last message: the terminator's bytes, the match object of
         a regex, or None after a counted message."""
-        if self._matched is None:
-            return None
+        if self._matched is None or isinstance(self._matched, bytes):
+            return self._matched
         matcher, text = self._matched
         return matcher.describe(text)
 
     @property
     def matched_bytes(self) -> bytes:
         """The bytes of the terminator that ended the last message; none after a count."""
-        return b"" if self._matched is None else self._matched[1]
+        if self._matched is None or isinstance(self._matched, bytes):
+            return self._matched or b""
+        return self._matched[1]
 
     @property
     def was_set(self) -> bool:
@@ -319,7 +323,8 @@ class Framer:
     def unread(self, data: bytes) -> None:
         if self._walk is not None:
             self._interrupt()
-        self._held.clear()
+        if self._held:
+            self._held.clear()
         self._late = None
         self._data, self._pos, self._unsplit = bytes(data), 0, True
         self._link = _NOTHING_HELD if self._matcher is None else self._matcher.root
@@ -507,7 +512,7 @@ class Framer:
                 return False
             self._length = 0
             self._begun = False
-            self._matched = matcher, literal  # type: ignore[assignment]
+            self._matched = literal
             self._pieces = pieces
             self._walk = walk = iter(pieces)
             found = _FOUND
@@ -529,6 +534,7 @@ class Framer:
             if self._walk is not walk:
                 return True
             self._walk = None
+            self._pieces = _NO_PIECES
             self._messages += len(pieces)
         link = matcher.tail(rest, 0) if matcher.first in rest else matcher.root
         keep = link.held
@@ -539,6 +545,8 @@ class Framer:
             return True
         self._data, self._length = b"", length
         if keep:
+            if self._held is _NEVER_HELD:
+                self._held = bytearray()
             self._held += rest[-keep:]
             self._link = link
             rest = rest[:-keep]
@@ -557,6 +565,7 @@ class Framer:
         pos = self._pos + sum(map(len, self._pieces[:done])) + done * len(self._matcher.literal)
         self._move_to(pos)
         self._pieces.clear()  # ends the walk's iterator
+        self._pieces = _NO_PIECES
         self._walk = None
 
     def _move_to(self, pos: int) -> None:
@@ -586,7 +595,7 @@ class Framer:
             self._due = _TOO_LONG
             piece = piece[:room]
         elif link.matched:
-            self._matched = matcher, bytes(self._held)
+            self._matched = matcher.literal or (matcher, bytes(self._held))
             self._held.clear()
             self._length, self._link = 0, matcher.root
             self._begun = False
@@ -604,6 +613,8 @@ class Framer:
     def _take(self, pos: int, end: int, keep: int) -> bytes:
         # Holds back the last `keep` of the bytes held back and data[pos:end];
         # returns those before them.
+        if self._held is _NEVER_HELD:
+            self._held = bytearray()
         data, held = self._data, self._held
         split = end - keep
         if split >= pos:

@@ -77,41 +77,53 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
 
 
 class Lifecycle:
-    """The state of one connection, and why it ends.
+    """The state of a connection, and why it ends.
+
+    It never changes, so all that are open share one: :meth:`on` answers what comes next.
 
     :ivar state: where it is.
     :ivar reason: who ended it: None until that is decided.
-    :ivar detail: the same for people; may gain detail until the end.
+    :ivar detail: the same for people.
 
-    >>> life = Lifecycle()
-    >>> life.on(Event.CONNECTED)
-    True
-    >>> life.on(Event.CLOSE, CloseReason.TIMEOUT, "nothing came for 60 s")
-    True
+    >>> life = Lifecycle().on(Event.CONNECTED)
+    >>> life.state.value
+    'open'
+    >>> life = life.on(Event.CLOSE, CloseReason.TIMEOUT, "nothing came for 60 s")
     >>> life.on(Event.CLOSE), life.reason.value
-    (False, 'timeout')
+    (None, 'timeout')
     """
 
     __slots__ = ("detail", "reason", "state")
 
-    def __init__(self) -> None:
-        self.state = State.NEW
-        self.reason: CloseReason | None = None
-        self.detail = ""
+    def __init__(
+        self, state: State = State.NEW, reason: CloseReason | None = None, detail: str = ""
+    ) -> None:
+        self.state = state
+        self.reason = reason
+        self.detail = detail
 
-    def on(self, event: Event, reason: CloseReason = CloseReason.HANDLER, detail: str = "") -> bool:
-        """Move on.
+    def on(
+        self, event: Event, reason: CloseReason = CloseReason.HANDLER, detail: str = ""
+    ) -> Lifecycle | None:
+        """What comes after `event`; None if it changes nothing.
 
         :param reason: who ended it, if this event does and nothing did before;
             that of ``FAIL`` takes the place of an earlier one.
         :param detail: the same for people.
-        :return: whether `event` changed the state.
         """
         following = TRANSITIONS[self.state].get(event)
         if following is None:
-            return False
-        self.state = following
+            return None
+        if following is State.OPEN:
+            return _OPEN
         # An error takes the place of a farewell that it has cut short.
-        if event is not Event.CONNECTED and (self.reason is None or event is Event.FAIL):
-            self.reason, self.detail = reason, detail
-        return True
+        if event is Event.CONNECTED or (self.reason is not None and event is not Event.FAIL):
+            reason, detail = self.reason, self.detail  # type: ignore[assignment]
+        return Lifecycle(following, reason, detail)
+
+    def described(self, detail: str) -> Lifecycle:
+        """The same, with more to tell people."""
+        return Lifecycle(self.state, self.reason, detail)
+
+
+_OPEN = Lifecycle(State.OPEN)

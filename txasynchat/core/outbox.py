@@ -129,11 +129,15 @@ class fifo(deque[Any]):
         return (True, self.popleft()) if self else (False, None)
 
 
+#: The queue of who has nothing to send.
+_NOTHING: Any = ()
+
+
 class Outbox:
     """What is to be sent.
 
     :ivar queue: the items, first to leave in front: bytes, producers, None for
-        the end.
+        the end. To be looked at only, and not to be kept.
     :ivar size: bytes in it; what producers will produce does not count.
     :ivar producers: how many producers are in it.
     :ivar failure: what the next :meth:`take` will raise.
@@ -152,10 +156,13 @@ class Outbox:
 
     __slots__ = ("_left", "_offset", "awaited", "failure", "orphan", "producers", "queue", "size")
 
+    queue: list[Any]
+
     def __init__(self) -> None:
-        # A list takes a tenth of an empty deque's memory, which each idle connection
-        # would have. What is taken is deleted from its front in one go.
-        self.queue: list[Any] = []
+        # A list, and only while there is something in it: each idle connection would have
+        # it. A deque takes ten times as much memory. What is taken is deleted from its
+        # front in one go.
+        self.queue = _NOTHING
         self.size = 0
         self.producers = 0
         self.awaited: Awaitable[BytesLike] | None = None
@@ -163,10 +170,6 @@ class Outbox:
         self._offset = 0
         self._left = 0  # how many items have left the queue, its end not counted
         self.failure: BaseException | None = None
-
-    def __len__(self) -> int:
-        """The number of items."""
-        return len(self.queue)
 
     @property
     def accepted(self) -> int:
@@ -183,7 +186,10 @@ class Outbox:
         """Queue bytes, a producer, or the end; a second end is none."""
         if item is None and self.queue and self.queue[-1] is None:
             return
-        self.queue.append(item)
+        if self.queue:
+            self.queue.append(item)
+        else:
+            self.queue = [item]
         if isinstance(item, bytes):
             self.size += len(item)
         elif item is not None:
@@ -219,16 +225,11 @@ class Outbox:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _take_all(self) -> bytes:
-        queue, self.size = self.queue, 0
-        ends = queue[-1] is None
-        if ends:
-            queue.pop()
+        queue, self.queue, self.size = self.queue, _NOTHING, 0
+        if queue[-1] is None:
+            self.queue = [queue.pop()]
         self._left += len(queue)
-        whole: bytes = queue[0] if len(queue) == 1 else b"".join(queue)
-        queue.clear()
-        if ends:
-            queue.append(None)
-        return whole
+        return queue[0] if len(queue) == 1 else b"".join(queue)
 
     def _cut(self, parts: list[bytes], room: int) -> int:
         # Moves the bytes in front to `parts`, at most `room`; returns how many.
@@ -245,6 +246,8 @@ class Outbox:
             self._offset = 0
             gone += 1
         del self.queue[:gone]
+        if not self.queue:
+            self.queue = _NOTHING
         self._left += gone
         self.size -= cut
         return cut
@@ -283,7 +286,7 @@ class Outbox:
         """
         producers = [item for item in self.queue if not isinstance(item, (bytes, type(None)))]
         self._left = self.accepted
-        self.queue.clear()
+        self.queue = _NOTHING
         self.size = self._offset = self.producers = 0
         self.awaited = self.failure = None
         return producers

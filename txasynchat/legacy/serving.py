@@ -19,7 +19,6 @@ from typing import Any
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,9 +28,9 @@ from txasynchat.asyncore import dispatcher
 from txasynchat.core.lifecycle import CloseReason
 from txasynchat.legacy.readiness import IN
 from txasynchat.legacy.transport_socket import TransportSocket
-from txasynchat.legacy.watches import SoftSocket
+from txasynchat.legacy.watches import SoftSocket, queue_of
 from txasynchat.output import abort
-from txasynchat.timers import postponed
+from txasynchat.timers import Swept, postponed
 from txasynchat.watcher import Watcher
 
 __all__ = ("Connection", "LegacyFactory", "accepts", "builder")
@@ -125,7 +124,7 @@ class _Backlog(SoftSocket):
 
 
 @implementer(IHalfCloseableProtocol)
-class Connection(Protocol, TimeoutMixin):
+class Connection(Protocol, Swept):
     """What the transport knows: stands between it and a legacy channel's TransportSocket.
 
     :param factory: says what builds the channel.
@@ -180,7 +179,7 @@ class Connection(Protocol, TimeoutMixin):
     def connectionMade(self) -> None:
         """Build the channel, once the peer is known."""
         if self.idle_timeout is not None:
-            self.setTimeout(self.idle_timeout)  # type: ignore[no-untyped-call]
+            self.setTimeout(self.idle_timeout)
         when_peer_is_known(self.transport, self._build)
 
     def _build(self) -> None:
@@ -213,7 +212,7 @@ class Connection(Protocol, TimeoutMixin):
     def dataReceived(self, data: bytes) -> None:
         """Data has come."""
         if self.timeOut is not None:
-            self.resetTimeout()  # type: ignore[no-untyped-call]
+            self.resetTimeout()
         if self._sock is not None:
             self._sock.received(data)
 
@@ -229,7 +228,7 @@ class Connection(Protocol, TimeoutMixin):
         """The connection is gone; the channel is to be told."""
         self._is_lost = True
         self._decide(CloseReason.PEER, reason.getErrorMessage())
-        self.setTimeout(None)  # type: ignore[no-untyped-call]
+        self.setTimeout(None)
         self._set_close_timer(None)
         self._look_no_more()
         sock = self._sock
@@ -354,7 +353,7 @@ class Connection(Protocol, TimeoutMixin):
         if self._finishes or self._is_lost or (sock is not None and sock.is_closed):
             return
         self._finishes = True
-        self.setTimeout(None)  # type: ignore[no-untyped-call]
+        self.setTimeout(None)
         self._look_no_more()
         self._set_close_timer(self.close_timeout)
         channel = None if sock is None else sock.channel
@@ -412,7 +411,7 @@ class Connection(Protocol, TimeoutMixin):
     def output_moved(self) -> None:
         """Something was written, or there is room again."""
         if self.timeOut is not None:
-            self.resetTimeout()  # type: ignore[no-untyped-call]
+            self.resetTimeout()
         elif self._finishes and not self._is_lost:
             self._set_close_timer(self.close_timeout)
 
@@ -527,8 +526,8 @@ def _what(error: BaseException | None) -> str:
 def _will_close(channel: Any) -> bool:
     # Whether it closes when its output is sent.
     try:
-        return None in channel.producer_fifo
-    except (AttributeError, TypeError):  # no async_chat, or with a queue of its own
+        return None in queue_of(channel)
+    except TypeError:  # with a queue of its own
         return False
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from errno import EAGAIN, EBADF, ECONNRESET, EISCONN, ENOPROTOOPT, EOPNOTSUPP, EPIPE
+from functools import lru_cache
 from os import strerror
 from threading import get_ident
 from typing import Any, Protocol
@@ -30,7 +31,7 @@ from zope.interface import implementer
 
 from txasynchat.errors import PlaintextAfterStartTLS
 from txasynchat.legacy.readiness import IN, OUT
-from txasynchat.legacy.watches import SoftSocket
+from txasynchat.legacy.watches import SoftSocket, queue_of
 from txasynchat.output import abort
 
 __all__ = ("Owner", "TransportSocket")
@@ -146,7 +147,8 @@ class TransportSocket(SoftSocket):
         self._transport = transport
         self._close_timeout = close_timeout
         self._peer = _as_tuple(transport.getPeer())
-        self._host = _as_tuple(transport.getHost())
+        host = _as_tuple(transport.getHost())
+        self._host = _shared(host) if isinstance(host, tuple) else host
         fileno = getattr(transport, "fileno", None)
         self._fd = self.number if fileno is None else fileno()
         self._input: list[bytes] = []  # a deque takes 700 bytes more
@@ -329,7 +331,7 @@ class TransportSocket(SoftSocket):
         size += len(getattr(channel, "out_buffer", b"")) + len(
             getattr(channel, "ac_out_buffer", b"")
         )
-        queue = getattr(channel, "producer_fifo", ())
+        queue = queue_of(channel)
         if not isinstance(queue, (deque, list, tuple)):
             return size, 0  # some program's own kind
         return size + sum(len(each) for each in list(queue) if hasattr(each, "__len__")), len(queue)
@@ -638,8 +640,7 @@ class TransportSocket(SoftSocket):
         self._size = 0
         self._tls = options
         self._in_reactor(self._pause_for_tls)
-        queue = getattr(channel, "producer_fifo", None)
-        if queue or getattr(channel, "ac_out_buffer", b""):
+        if queue_of(channel) or getattr(channel, "ac_out_buffer", b""):
             channel.producer_fifo.append(_Switch(self, channel))
             channel._txa_touch()
         else:
@@ -774,6 +775,12 @@ def _discard(channel: Any) -> None:
 def _in_its_thread() -> bool:
     thread: Any = threadable.ioThread
     return thread is None or thread == get_ident()
+
+
+@lru_cache(maxsize=64)
+def _shared(name: Any) -> Any:
+    # All connections to one port have the same name at this end.
+    return name
 
 
 def _as_tuple(address: Any) -> Any:

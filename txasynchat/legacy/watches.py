@@ -25,6 +25,7 @@ __all__ = (
     "is_another",
     "is_closed",
     "is_quiet",
+    "queue_of",
     "quiet_predicates",
     "soft_flags",
     "soft_readiness",
@@ -236,6 +237,14 @@ def is_quiet(channel: Any) -> bool:
         )
     except AttributeError:  # no method, but a function, say
         return False
+
+
+def queue_of(channel: Any) -> Any:
+    """The ``producer_fifo`` of an async_chat, to be looked at; empty where there is none."""
+    if hasattr(type(channel), "_txa_producer_fifo"):
+        queue = channel._txa_producer_fifo  # not made yet, where nobody has used it
+        return () if queue is None else queue
+    return getattr(channel, "producer_fifo", ())
 
 
 def is_closed(sock: Any) -> bool:
