@@ -84,6 +84,18 @@ NEEDS_NO_EXAMPLE = {
     "Watch",
     "file_dispatcher",  # needs a pipe: tests/legacy/programs
     "file_wrapper",
+    "Aside",  # parts of reads: tests/protocol/test_reads.py
+    "IncompleteRead",
+    "MessageTooLong",
+    "Messages",
+    "Read",
+    "Reader",
+    "Connecting",  # shown by connect()
+    "Bench",  # parts of the conformance kit: tests/testing
+    "NeverRests",
+    "Result",
+    "Run",
+    "Trouble",
     "BytesLike",  # a type alias
     "BadTranscript",
     "ChatClosed",  # shown by AsyncChat's tests

@@ -24,7 +24,8 @@ _RUN = (
     "of txasynchat. It has its own sys.argv, exit status and traceback."
 )
 
-_TRACES = {
+_COMMANDS = {
+    "check": "read a program, and report what of it works here and what wants a change",
     "replay": "feed a recorded conversation to a handler, and compare what it answers",
     "show": "print a recorded conversation for people",
 }
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="run a handler or a server as a service: the options are those of twistd asynchat",
         add_help=False,
     )
-    for name, words in _TRACES.items():
+    for name, words in _COMMANDS.items():
         command = commands.add_parser(name, help=words)
         if list(arguments[:1]) == [name]:  # what it needs, "run" had better not import
             getattr(import_module(f"txasynchat.{name}"), f"{name}_command")(command)
