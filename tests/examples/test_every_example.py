@@ -24,9 +24,12 @@ SERVERS = {
     "async_handler": (b"sleep 0\n", b"slept 0\n"),
     "chat_room": (b"", b"* Welcome!"),
     "echo": (b"ECHO 2\nhi", b"hi"),
+    "file_transfer": (b"GET nothing\n", b"error: there is no nothing\n"),
     "http_server": (b"GET / HTTP/1.0\r\n\r\n", b"HTTP/1.1 200 OK\r\n"),
     "starttls_server": (b"", b"220 localhost takes mail\r\n"),
 }
+#: Those that are no servers, or not by themselves.
+OTHERS = ("json_lines", "pipelined_client", "proxy")
 #: What those say first that do not wait to be asked.
 GREETINGS = (b"* Welcome! What is your name?\r\n", b"220 localhost takes mail\r\n")
 
@@ -60,7 +63,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_each_example_is_known_here() -> None:
-    assert sorted([*SERVERS, "json_lines"]) == EXAMPLES
+    assert sorted([*SERVERS, *OTHERS]) == EXAMPLES
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -76,7 +79,9 @@ def test_the_docstring_names_the_port_that_it_listens_on_by_default(name: str) -
 
 
 def test_no_two_examples_listen_on_the_same_port_by_default() -> None:
-    ports = [re.findall(r'default="tcp:(\d+):', source(name))[0] for name in SERVERS]
+    default = r'"--listen", metavar="ENDPOINT", default="tcp:(\d+):'
+    ports = [port for name in EXAMPLES for port in re.findall(default, source(name))]
+    assert len(ports) == len(SERVERS) + 1  # the proxy
     assert len(set(ports)) == len(ports)
 
 
