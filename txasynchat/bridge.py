@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-__all__ = ("BridgedDeferred", "asyncio_reactor", "bridged")
+__all__ = ("BridgedDeferred", "asyncio_reactor", "bridged", "is_in_task")
 
 _T = TypeVar("_T")
 
@@ -24,6 +24,11 @@ def _running_loop() -> AbstractEventLoop | None:
     except RuntimeError:
         return None
     return loop if current_task(loop) is not None else None
+
+
+def is_in_task() -> bool:
+    """Whether a task of asyncio's is running."""
+    return _running_loop() is not None
 
 
 def _is_driven_by_twisted(frame: FrameType | None) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, overload
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from txasynchat.bridge import bridged
+from txasynchat.bridge import bridged, is_in_task
 from txasynchat.protocol import AsyncChat
 
 __all__ = ("Connecting", "connect")
@@ -43,6 +43,7 @@ def connect(
     :param reactor: what a string's endpoint is on; None for the default reactor.
     :raise ValueError: for a string that names no endpoint.
     :raise TypeError: for what can't be connected to, or makes no handler.
+    :raise RuntimeError: in an asyncio program in which the reactor does not run.
 
     >>> async def mail(to):
     ...     async with connect("tcp:localhost:25") as chat:
@@ -53,11 +54,22 @@ def connect(
         raise TypeError(f"connect() needs a class or what makes a handler, not {handler!r}")
     if isinstance(endpoint, str):
         if reactor is None:
-            from twisted.internet import reactor  # noqa: TID251
+            reactor = _default_reactor()
         endpoint = clientFromString(reactor, endpoint)
     elif not IStreamClientEndpoint.providedBy(endpoint):
         raise TypeError(f"connect() needs a client endpoint or its description, not {endpoint!r}")
     return Connecting(endpoint, handler)
+
+
+def _default_reactor() -> Any:
+    from twisted.internet import reactor  # noqa: TID251
+
+    if is_in_task() and not reactor.running:
+        raise RuntimeError(
+            "connect() in a task of asyncio, but Twisted's reactor does not run: enter "
+            "'async with asyncio_reactor():' first"
+        )
+    return reactor
 
 
 class Connecting(Generic[_Chat]):

@@ -27,7 +27,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import alsoProvides, directlyProvidedBy, implementer
 
 from txasynchat.addresses import in_words, when_peer_is_known
 from txasynchat.bridge import BridgedDeferred
@@ -126,6 +126,18 @@ def _is_disconnecting(transport: Any) -> bool:
     # After startTLS() the layer that was put in between knows, not the socket.
     layer = getattr(transport, "protocol", None)
     return bool(getattr(layer, "disconnecting", False))
+
+
+def _let_half_close(transport: Any, chat: AsyncChat) -> None:
+    # What an endpoint wraps around a client's protocol passes the peer's half close on, but
+    # says so only of the last interface that it finds: then the whole connection would end.
+    told = getattr(transport, "protocol", chat)
+    if (
+        told is not chat
+        and hasattr(told, "readConnectionLost")
+        and IHandshakeListener in directlyProvidedBy(told)
+    ):
+        alsoProvides(told, IHalfCloseableProtocol)
 
 
 class _Upgrade:
@@ -568,8 +580,9 @@ class AsyncChat(Protocol, Swept):
         if self._output.corked:
             self._framer.stop()  # dataReceived() goes on with whose turn it is
         if self._pulled:
-            return
-        if self._answering:
+            if not self._output.corked:
+                self._close_if_all_done()
+        elif self._answering:
             self._pause(PauseReason.HANDLER_BUSY)
         elif PauseReason.NOBODY_READS in self._paused:
             self._resume(PauseReason.NOBODY_READS)
@@ -879,6 +892,7 @@ class AsyncChat(Protocol, Swept):
     def makeConnection(self, transport: Any) -> None:
         """The transport is there. Twisted calls this."""
         self.transport = transport
+        _let_half_close(transport, self)
         if self._life.state is State.CLOSED:
             abort(transport)  # closed before it was connected
         else:
@@ -972,7 +986,7 @@ class AsyncChat(Protocol, Swept):
             receiver = self._receiver()
         if self._watches_input:
             ask = self._look_out(own, data, receiver)
-        received = data
+        received, answered = data, False
         # What is pushed meanwhile is written as one.
         output.corked = True
         try:
@@ -986,7 +1000,13 @@ class AsyncChat(Protocol, Swept):
                     else:
                         self._deliver_to_reader(data)
                     if not framer.stopped or self._paused or not self.is_open:
-                        break
+                        if not output.queue:
+                            break
+                        # A coroutine that waited for this may let in what waits behind it.
+                        answered = True
+                        output.write()
+                        if self._paused or not framer.pending or not self.is_open:
+                            break
                     framer.go()  # it was stopped to go on with somebody else
                     receiver = self._receiver()
                 except Exception:
@@ -995,9 +1015,10 @@ class AsyncChat(Protocol, Swept):
         finally:
             output.corked = False
             if output.queue:
+                answered = True
                 output.write()
-                if received:
-                    output.send()
+            if answered and received:
+                output.send()
         by_us = self._life.reason is not None and self._life.state is not State.FLUSHING
         if not by_us:
             transport = self.transport

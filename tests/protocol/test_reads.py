@@ -694,6 +694,16 @@ def test_a_conversation_that_sends_waits_for_the_peer_by_drained() -> None:
     assert chat.close_reason == "handler"
 
 
+def test_a_callback_that_waits_for_its_output_handles_any_number_of_messages() -> None:
+    async def found(chat: Chat) -> None:
+        chat.push(b"x")
+        await chat.drained()
+
+    chat, wire = connected(b"\n", found=found)
+    chat.dataReceived(b"a\n" * 2000)
+    assert wire.value() == b"x" * 2000
+
+
 def test_a_draining_conversation_ends_where_it_waits_for_a_first_message() -> None:
     async def talk(chat: AsyncChat) -> None:
         async for line in chat.messages(b"\n"):

@@ -47,7 +47,7 @@ async def main():
 def run(body: str, around: str = "asyncio.run(main())") -> str:
     program = HEAD + indent(dedent(body), " " * 8) + "\n" + dedent(around)
     result = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
         text=True,
         timeout=60,
@@ -189,6 +189,19 @@ def test_nobody_listening_is_an_exception_in_the_task() -> None:
     taken.close()
     """
     assert run(body) == "True\n"
+
+
+def test_connecting_where_the_reactor_does_not_run_says_what_to_do() -> None:
+    around = """
+    async def forgot():
+        async with connect("tcp:127.0.0.1:1"):
+            pass
+    try:
+        asyncio.run(forgot())
+    except RuntimeError as error:
+        print(error)
+    """
+    assert "enter 'async with asyncio_reactor():' first" in run("pass", around)
 
 
 def test_a_cancelled_task_gives_up_connecting() -> None:

@@ -160,6 +160,36 @@ async def test_a_read_that_timed_out_leaves_the_stream_usable() -> None:
         assert await chat.read_until(b"\r\n") == b"ready"
 
 
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_a_client_still_sends_to_a_server_that_has_finished_sending(
+    kind: str, tmp_path: Path
+) -> None:
+    size = 5_000_000
+    def serve(listening: socket.socket) -> int:
+        with listening, listening.accept()[0] as server:
+            server.sendall(b"that is all\n")
+            server.shutdown(socket.SHUT_WR)
+            return sum(map(len, iter(lambda: server.recv(65536), b"")))
+
+    if kind == "tcp":
+        listening = socket.create_server(("127.0.0.1", 0))
+        address = f"tcp:127.0.0.1:{listening.getsockname()[1]}"
+    else:
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        address = f"unix:{tmp_path}/s"
+    listening.settimeout(10)
+    received = deferToThread(serve, listening)
+    async with connect(address) as chat:
+        assert await chat.read_until(b"\n") == b"that is all"
+        with pytest.raises(IncompleteRead):
+            await chat.read_exactly(1)
+        assert chat.is_open
+        chat.push(b"x" * size)
+    assert await received == size
+
+
 async def test_the_peers_end_ends_the_read_of_a_client() -> None:
     async with Listening() as address, connect(address) as chat:
         await chat.read_until(b"\r\n")
