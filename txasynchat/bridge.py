@@ -12,23 +12,23 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-__all__ = ("BridgedDeferred", "asyncio_reactor", "bridged", "is_in_task")
+__all__ = ("BridgedDeferred", "asyncio_reactor", "bridged", "is_in_task", "running_loop")
 
 _T = TypeVar("_T")
 
 
-def _running_loop() -> AbstractEventLoop | None:
-    # The loop of the asyncio task that is running, if one is.
+def running_loop() -> AbstractEventLoop | None:
+    """The loop of asyncio's that runs in this thread, if one does."""
     try:
-        loop = get_running_loop()
+        return get_running_loop()
     except RuntimeError:
         return None
-    return loop if current_task(loop) is not None else None
 
 
 def is_in_task() -> bool:
     """Whether a task of asyncio's is running."""
-    return _running_loop() is not None
+    loop = running_loop()
+    return loop is not None and current_task(loop) is not None
 
 
 def _is_driven_by_twisted(frame: FrameType | None) -> bool:
@@ -58,9 +58,11 @@ class BridgedDeferred(Deferred[_T]):
     got 1
     """
 
+    _is_awaited_by_a_task = False
+
     def __await__(self) -> Generator[Any, None, _T]:
-        loop = _running_loop()
-        if loop is None or _is_driven_by_twisted(sys._getframe(1)):
+        loop = running_loop()
+        if loop is None or current_task(loop) is None or _is_driven_by_twisted(sys._getframe(1)):
             return super().__await__()
         return self._await_in_task(loop)
 
@@ -75,13 +77,16 @@ class BridgedDeferred(Deferred[_T]):
             if not future.done():
                 future.set_result(None)
 
+        if self._is_awaited_by_a_task:
+            raise RuntimeError("a task awaits this already: let each have one of its own")
+        self._is_awaited_by_a_task = True
         self.addBoth(fired)
         self.a_task_waits()
         try:
             yield from future
         except BaseException:
             self.cancel()  # if there is something to cancel still
-            self.a_task_gave_up(outcome[0])
+            self.a_task_gave_up(outcome[0] if outcome else None)
             raise
         self.a_task_went_on(loop)
         if isinstance(outcome[0], Failure):

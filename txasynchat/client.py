@@ -86,7 +86,11 @@ class Connecting(Generic[_Chat]):
         chat = self._chat = self._handler()
         if not isinstance(chat, AsyncChat):
             raise TypeError(f"connect() needs what makes an AsyncChat, not {chat!r}")
-        await bridged(connectProtocol(self._endpoint, chat))
+        try:
+            await bridged(connectProtocol(self._endpoint, chat))
+        except BaseException:
+            chat.abort()  # the block is not entered, even if the connection was there
+            raise
         return chat
 
     async def __aexit__(
@@ -101,4 +105,6 @@ class Connecting(Generic[_Chat]):
             chat.close_when_done()
         else:
             chat.abort()
+            if kind is GeneratorExit:  # of a coroutine that is closed: it can't wait
+                return
         await chat.closed()

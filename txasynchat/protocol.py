@@ -483,6 +483,7 @@ class AsyncChat(Protocol, Swept):
         self,
         terminator: bytes | tuple[bytes, ...] | Pattern[bytes] | str,
         limit: int | None = _OWN_LIMIT,
+        max_match: int | None = None,
     ) -> Deferred[bytes]:
         """Read a message: the bytes before `terminator`, which is dropped.
 
@@ -497,6 +498,7 @@ class AsyncChat(Protocol, Swept):
             regex, as for :meth:`set_terminator`. :attr:`matched` tells what it was.
         :param limit: the longest message in bytes, without its terminator; by default
             :attr:`max_message_length`. None for no limit.
+        :param max_match: see :meth:`set_terminator`.
         :return: fires with the bytes. Also awaitable in tasks of asyncio. Fails with
             :exc:`IncompleteRead` when the input ends before, and with :exc:`MessageTooLong`,
             then nothing was read. Cancelled, it has read nothing either.
@@ -506,12 +508,13 @@ class AsyncChat(Protocol, Swept):
         """
         if isinstance(terminator, str):
             terminator = as_bytes(terminator, self.text_encoding, "the terminator")
-        if isinstance(compile_terminator(terminator), int):
+        if isinstance(compile_terminator(terminator, max_match), int):
             raise TypeError(
                 f"read_until() searches for bytes or a regex, not for {terminator!r}; "
                 "read_exactly() reads a number of bytes, read() what comes"
             )
-        return self._read(terminator, self.max_message_length if limit is _OWN_LIMIT else limit)
+        limit = self.max_message_length if limit is _OWN_LIMIT else limit
+        return self._read(terminator, limit, max_match)
 
     def read_exactly(self, size: int) -> Deferred[bytes]:
         """Read so many bytes; otherwise as :meth:`read_until`.
@@ -534,7 +537,10 @@ class AsyncChat(Protocol, Swept):
         return self._read(None, self.max_message_length, at_once=True)
 
     def messages(
-        self, terminator: Terminator | str = None, limit: int | None = _OWN_LIMIT
+        self,
+        terminator: Terminator | str = None,
+        limit: int | None = _OWN_LIMIT,
+        max_match: int | None = None,
     ) -> Messages:
         """Go through the messages: ``async for message in chat.messages():``.
 
@@ -544,14 +550,24 @@ class AsyncChat(Protocol, Swept):
         :param terminator: see :meth:`read_until`; a number for messages of so many bytes;
             None for what :meth:`get_terminator` says before each of them.
         """
-        return Messages(self, terminator, limit)
+        return Messages(self, terminator, limit, max_match)
+
+    @property
+    def max_match(self) -> int | None:
+        """The longest match of :attr:`terminator` in bytes, if that is a regex."""
+        aside = None if self._reader is None else self._reader.aside
+        return self._framer.max_match if aside is None else aside.max_match
 
     def _read(
-        self, terminator: Terminator, limit: int | None, at_once: bool = False
+        self,
+        terminator: Terminator,
+        limit: int | None,
+        max_match: int | None = None,
+        at_once: bool = False,
     ) -> Deferred[bytes]:
         if self._reader is None:
             self._reader = Reader(self, self._framer)
-        return self._reader.begin(terminator, limit, at_once)
+        return self._reader.begin(terminator, limit, max_match, at_once)
 
     def read_on(self) -> None:
         """A coroutine reads: what waits is given to it, then the transport brings more."""
@@ -577,8 +593,6 @@ class AsyncChat(Protocol, Swept):
         """Who was given the last bytes does not read on: the callbacks go on, if they may."""
         if not self.is_open:
             return
-        if self._output.corked:
-            self._framer.stop()  # dataReceived() goes on with whose turn it is
         if self._pulled:
             if not self._output.corked:
                 self._close_if_all_done()
@@ -769,8 +783,10 @@ class AsyncChat(Protocol, Swept):
     @property
     def has_begun(self) -> bool:
         """Whether a message has ended; where everything is collected, whether any byte came."""
-        framer = self._framer
-        return framer.messages > 0 or (not framer.terminator and framer.received > 0)
+        framer, reader = self._framer, self._reader
+        if framer.messages > 0 or (reader is not None and reader.has_read):
+            return True
+        return not framer.terminator and framer.received > 0
 
     @property
     def is_draining(self) -> bool:
@@ -934,17 +950,17 @@ class AsyncChat(Protocol, Swept):
 
     def connectionMade(self) -> None:
         """Calls :meth:`handle_connect` and :meth:`conversation`."""
-        result = self.handle_connect()
-        if type(self).conversation is not _conversation:
-            result = self._converse(result)
+        converses = type(self).conversation is not _conversation
+        result = self._converse() if converses else self.handle_connect()
         if result is not None:
             self._settle(result)
 
-    async def _converse(self, connected: object) -> None:
+    async def _converse(self) -> None:
         try:
+            connected = self.handle_connect()
             if isinstance(connected, Awaitable):
                 await as_deferred(connected)
-            talk = self.conversation()
+            talk = self.conversation() if self.is_open else None
             if isinstance(talk, Awaitable):
                 await as_deferred(talk)
         except GeneratorExit:
@@ -1267,7 +1283,7 @@ class AsyncChat(Protocol, Swept):
         if (
             self._paused & _BUSY_WITH_A_MESSAGE
             or (self._answering and not (self._pulled and reading))
-            or not self._framer.is_between_messages
+            or not self._is_between_messages
             or (self._first_terminator not in (_UNKNOWN, terminator))
         ):
             self._resume(PauseReason.DRAINING)
@@ -1275,6 +1291,11 @@ class AsyncChat(Protocol, Swept):
             self._pause(PauseReason.DRAINING)
         else:
             self._finish(*_DRAINED)
+
+    @property
+    def _is_between_messages(self) -> bool:
+        reader = self._reader
+        return (self._framer if reader is None else reader).is_between_messages
 
     def _ask_and_drain(self) -> Terminator:
         terminator = self._terminator_now()
@@ -1339,7 +1360,7 @@ class AsyncChat(Protocol, Swept):
     def _refuse_plaintext(self, upgrade: _Upgrade) -> bool:
         # Input that belongs to no message yet, or pieces of a message that were delivered.
         waiting = len(self._framer.unread)
-        if not waiting and self._framer.is_between_messages:
+        if not waiting and self._is_between_messages:
             return False
         error = PlaintextAfterStartTLS(
             f"{waiting} bytes of plaintext wait behind the command that starts TLS"
@@ -1438,7 +1459,10 @@ class AsyncChat(Protocol, Swept):
         """Calls :meth:`handle_timeout`, unless it is the handler that holds the input up."""
         if not self.is_open:
             return
-        held_up = self._paused & (_UNTIL_A_READ | {PauseReason.USER_ASKED})
+        reading = self._reader is not None and self._reader.is_reading
+        held_up = self._paused & (_UNTIL_A_READ | {PauseReason.USER_ASKED}) or (
+            self._answering and not reading
+        )
         if not held_up or PauseReason.STARTING_TLS in self._paused:  # then it waits for the peer
             detail = f"idle for {self.idle_timeout} s"
             self._count_limit("idle_timeout", detail)

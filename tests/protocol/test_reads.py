@@ -17,6 +17,7 @@ from txasynchat import (
     IncompleteRead,
     MessageTooLong,
     PauseReason,
+    PlaintextAfterStartTLS,
     simple_producer,
 )
 
@@ -751,8 +752,201 @@ def test_a_conversation_that_waits_for_its_peer_is_idle() -> None:
 def test_traffic_counts_reads_as_messages() -> None:
     chat, _ = reading()
     chat.dataReceived(b"a\nb\nxyz")
-    for _ in range(2):
-        chat.read_until(b"\n")
-    chat.read_exactly(3)
+    reads = [chat.read_until(b"\n"), chat.read_until(b"\n"), chat.read_exactly(3)]
+    assert all(read.called for read in reads)
     assert chat.traffic()["messages_in"] == 3
     assert chat.traffic()["bytes_in"] == 7
+
+
+# -- At the wrong moment ------------------------------------------------------------------
+
+
+def test_what_a_pause_held_back_is_still_read_when_the_connection_is_lost() -> None:
+    chat, wire = reading()
+    chat.pauseProducing()
+    chat.dataReceived(b"a\nb\ncd")
+    first, closed = chat.read_until(b"\n"), chat.closed()
+    wire.lose()
+    assert (result_of(first), result_of(closed), chat.closes) == (b"a", "peer", 1)
+    assert result_of(chat.read_until(b"\n")) == b"b"
+    assert result_of(chat.read_exactly(2)) == b"cd"
+
+
+def test_a_message_over_the_limit_is_still_there_when_the_connection_is_lost() -> None:
+    chat, wire = reading()
+    chat.pauseProducing()
+    chat.dataReceived(b"abcdef\n")
+    read = chat.read_until(b"\n", limit=2)
+    wire.lose()
+    assert isinstance(result_of(read), MessageTooLong)
+    assert result_of(chat.read_until(b"\n")) == b"abcdef"
+
+
+def test_a_callback_that_is_owed_is_not_made_when_the_connection_is_lost() -> None:
+    chat, wire = connected(b"\n", collect=lambda chat: chat.pauseProducing())
+    chat.dataReceived(b"one\ntwo;")
+    read = chat.read_until(b";")
+    wire.lose()
+    assert chat.events[1:] == [("data", b"one"), ("close",)]
+    assert result_of(read) == b"two"
+
+
+def test_tls_is_refused_in_the_middle_of_a_message_that_a_read_has_put_aside(
+    logged_failures: Callable[[], list[str]],
+) -> None:
+    class Secured(Wire):
+        def startTLS(self, options: object) -> None:
+            pass
+
+    class Options:
+        getContext = None
+
+    chat = Chat(b"\n")
+    Secured().connect(chat)
+    chat.dataReceived(b"EVIL ")
+    read = chat.read_until(b";")
+    upgrade = chat.start_tls(Options())
+    assert isinstance(result_of(upgrade), PlaintextAfterStartTLS)
+    assert isinstance(result_of(read), IncompleteRead)
+    assert len(logged_failures()) == 1
+
+
+def test_a_drain_waits_for_the_message_that_a_read_has_put_aside() -> None:
+    chat, _ = connected(b"\n")
+    chat.dataReceived(b"half")
+    read = chat.read_until(b"\n")
+    chat.begin_drain()
+    assert chat.is_open
+    chat.dataReceived(b"between\n of it\n")
+    assert result_of(read) == b"between"
+    assert chat.messages == [b"half of it"]
+    assert chat.close_reason == "drain"
+
+
+def test_a_conversation_that_works_is_not_idle() -> None:
+    later: Deferred[None] = Deferred()
+
+    class Slow(Reading):
+        idle_timeout = 10
+
+        async def conversation(self) -> None:
+            await self.read_until(b"\n")
+            await later
+            self.push(b"done")
+
+    chat = Slow()
+    wire = Wire().connect(chat)
+    chat.dataReceived(b"job\n")
+    chat.clock.advance(20)
+    later.callback(None)
+    assert wire.value() == b"done"
+    assert chat.close_reason == "handler"
+
+
+@pytest.mark.parametrize("how", ["close", "abort", "close_when_done"])
+def test_no_conversation_begins_after_handle_connect_has_closed(how: str) -> None:
+    class Closing(Reading):
+        def handle_connect(self) -> None:
+            getattr(self, how)()
+
+        async def conversation(self) -> None:
+            raise AssertionError("it is over")
+
+    chat = Closing()
+    Wire().connect(chat)
+    assert chat.errors == []
+    assert chat.close_reason == "handler"
+
+
+def test_a_conversation_whose_handle_connect_failed_is_over() -> None:
+    class Failing(Reading):
+        def handle_connect(self) -> None:
+            raise ValueError("at once")
+
+        def handle_error(self) -> None:
+            self.errors.append("ignored")
+
+        async def conversation(self) -> None:
+            raise AssertionError("it never begins")
+
+    chat = Failing()
+    Wire().connect(chat)
+    assert chat.errors == ["ignored"]
+    assert not chat.is_open
+
+
+def test_a_connection_has_begun_when_anything_was_read() -> None:
+    chat, _ = reading()
+    chat.dataReceived(b"magic")
+    assert result_of(chat.read()) == b"magic"
+    chat.read_until(b"\n")
+    assert chat.has_begun
+
+
+def test_discard_buffers_begins_a_count_anew() -> None:
+    chat, _ = reading()
+    read = chat.read_exactly(4)
+    chat.dataReceived(b"ab")
+    chat.discard_buffers()
+    chat.dataReceived(b"wxyz")
+    assert result_of(read) == b"wxyz"
+
+
+def test_a_regex_without_a_longest_match_is_read_with_max_match() -> None:
+    seen = []
+
+    async def talk(chat: AsyncChat) -> None:
+        chat.set_terminator(re.compile(rb"a+;"), max_match=9)
+        seen.append(await chat.read_until(re.compile(rb"b+;"), max_match=5))
+        async for message in chat.messages():
+            seen.append(message)
+
+    chat, _ = conversing(talk)
+    chat.dataReceived(b"1bb;2aa;3a;")
+    assert seen == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_the_peers_end_closes_a_handler_that_reads_no_more(turns: int) -> None:
+    chat, _ = reading()
+    chat.dataReceived(b"a\n")
+    assert result_of(chat.read_until(b"\n")) == b"a"
+    chat.clock.pump([1] * turns)
+    chat.readConnectionLost()
+    chat.clock.pump([1])
+    assert chat.close_reason == "peer"
+
+
+def test_a_read_that_was_dropped_leaves_all_to_the_next() -> None:
+    chat, _ = reading()
+    chat.read_until(b"\n")  # and nobody waits for it
+    chat.dataReceived(b"a\nb\n")
+    assert result_of(chat.read_until(b"\n")) == b"a"
+    chat.read_exactly(10)
+    assert result_of(chat.read_until(b"\n")) == b"b"
+
+
+def test_a_read_whose_callback_reads_on_is_chained_to_that() -> None:
+    chat, _ = reading()
+    read = chat.read_until(b":").addCallback(lambda size: chat.read_exactly(int(size)))
+    chat.dataReceived(b"3:abcrest")
+    assert result_of(read) == b"abc"
+
+
+def test_setting_the_same_terminator_goes_on_dropping_what_is_too_long() -> None:
+    chat, _ = connected(b"\n", too_long=lambda chat: None)
+    chat.max_message_length = 3
+    chat.dataReceived(b"abcdef")
+    read = chat.read_exactly(1)
+    chat.set_terminator(b"\n")
+    chat.dataReceived(b"!gh\nok\n")
+    assert result_of(read) == b"!"
+    assert chat.messages == [b"ok"]
+
+
+def test_reads_that_are_done_at_once_leave_one_call_to_the_clock() -> None:
+    chat, _ = reading()
+    chat.dataReceived(b"x\n" * 100)
+    for _ in range(100):
+        assert result_of(chat.read_until(b"\n")) == b"x"
+    assert len(chat.clock.getDelayedCalls()) == 1

@@ -124,6 +124,52 @@ def test_what_a_task_was_given_and_did_not_take_is_there_for_the_next() -> None:
     assert run(body) == "cancelled\nb'A' b'B'\n"
 
 
+def test_a_read_with_no_time_at_all_takes_nothing() -> None:
+    body = """
+    address = await listen()
+    async with connect(address) as chat:
+        try:
+            await asyncio.wait_for(chat.read_until(b"\\n"), 0)
+        except asyncio.TimeoutError:
+            print("no time")
+        print(await chat.read_until(b"\\n"))
+    """
+    assert run(body) == "no time\nb'ready'\n"
+
+
+def test_a_second_task_that_awaits_the_same_read_is_told_so() -> None:
+    body = """
+    address = await listen()
+    async with connect(address) as chat:
+        read = chat.read_until(b"\\n")
+        async def take():
+            return await read
+        answers = await asyncio.gather(take(), take(), return_exceptions=True)
+        print(answers[0], "let each have one of its own" in str(answers[1]))
+    """
+    assert run(body) == "b'ready' True\n"
+
+
+def test_a_task_cancelled_as_its_connection_is_made_leaves_none() -> None:
+    body = """
+    class Late(AsyncChat):
+        def handle_connect(self):
+            made.append(self)
+            task.cancel()
+    made = []
+    address = await listen()
+    async def connects():
+        async with connect(address, Late):
+            print("not reached")
+    task = asyncio.ensure_future(connects())
+    try:
+        await task
+    except asyncio.CancelledError:
+        print(await made[0].closed())
+    """
+    assert run(body) == "handler\n"
+
+
 def test_between_two_reads_of_a_task_the_callbacks_take_nothing() -> None:
     body = """
     class Lines(AsyncChat):
@@ -140,7 +186,8 @@ def test_between_two_reads_of_a_task_the_callbacks_take_nothing() -> None:
         assert await read == b"ready" and chat.lines == []
         async def two():
             chat.push(b"a\\nb\\nc\\nd\\n")
-            return await chat.read_until(b"\\n"), await chat.read_until(b"\\n")
+            first = await asyncio.wait_for(chat.read_until(b"\\n"), 10)
+            return first, await asyncio.shield(chat.read_until(b"\\n"))
         print(await asyncio.ensure_future(two()))
         while len(chat.lines) < 2:
             await asyncio.sleep(0)

@@ -165,6 +165,7 @@ async def test_a_client_still_sends_to_a_server_that_has_finished_sending(
     kind: str, tmp_path: Path
 ) -> None:
     size = 5_000_000
+
     def serve(listening: socket.socket) -> int:
         with listening, listening.accept()[0] as server:
             server.sendall(b"that is all\n")

@@ -33,6 +33,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
 from operator import length_hint
+from re import Pattern
 from typing import Any, NamedTuple, Protocol
 
 from txasynchat.core.terminators import Link, Matcher, Terminator, compile_terminator
@@ -89,6 +90,15 @@ class Aside(NamedTuple):
     length: int
     begun: bool
     skipping: bool
+
+    @property
+    def max_match(self) -> int | None:
+        """See :attr:`Framer.max_match`."""
+        return _max_match(self.terminator, self.matcher)
+
+
+def _max_match(terminator: Terminator, matcher: Matcher | None) -> int | None:
+    return None if matcher is None or not isinstance(terminator, Pattern) else matcher.longest
 
 
 class Framer:
@@ -181,6 +191,11 @@ class Framer:
         return self._terminator
 
     @property
+    def max_match(self) -> int | None:
+        """What :meth:`set_terminator` takes with the current terminator, if that is a regex."""
+        return _max_match(self._terminator, self._matcher)
+
+    @property
     def matched(self) -> Any:
         """What ended the last message: the terminator's bytes, the match object of
         a regex, or None after a counted message."""
@@ -261,6 +276,8 @@ class Framer:
         """What was put aside, but with another terminator; see :meth:`set_terminator`."""
         other = Framer()
         other.set_terminator(terminator, max_match)
+        if other._matcher is not None and other._matcher is aside.matcher:
+            return aside._replace(asked=_NEVER_ASKED)
         if aside.skipping:
             aside = aside._replace(length=0, begun=True, skipping=False)
         return aside._replace(

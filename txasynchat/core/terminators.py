@@ -68,6 +68,7 @@ class Matcher:
         otherwise None.
     :ivar first: its first byte then, otherwise -1.
     :ivar path: its links then: ``path[n]`` is the one behind n of its bytes.
+    :ivar longest: the longest match, in bytes.
     :ivar describe: what to tell a handler about the bytes that matched.
     :ivar root: the link at which nothing is held back.
     """
@@ -87,6 +88,7 @@ class Matcher:
         for byte in literal or b"":
             self.path.append(self.path[-1][byte])
         self.describe = describe
+        self.longest = longest
         self._reach = longest - 1
         self._find = find
         self._whole = Link(matched=longest)
