@@ -23,6 +23,8 @@ smartquotes = False  # b"" stays b""
 
 html_theme = "furo"
 html_title = f"txasynchat {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 
 def _readable(text):
@@ -30,6 +32,7 @@ def _readable(text):
     if text is None:
         return None
     text = re.sub(r"<InterfaceClass (?:\w+\.)*(\w+)>", r"\1", text)
+    text = re.sub(r"= _[A-Z_]+\b", "= ...", text)  # a private default says nothing
     return re.sub(r"~(?:\w+\.)+(\w+)", r"\1", text)
 
 

@@ -358,7 +358,7 @@ def _fix(report: Report, options: Namespace, parser: ArgumentParser) -> Fixes:
     except ImportError as error:
         if (error.name or "").split(".")[0] != "libcst":
             raise
-        parser.exit(2, f"{parser.prog}: --fix and --diff need pip install 'txasynchat[migrate]'\n")
+        parser.exit(2, f"{parser.prog}: --fix and --diff need libcst: pip install libcst\n")
     return fix(report, write=not options.diff)
 
 

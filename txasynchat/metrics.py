@@ -91,7 +91,7 @@ def metrics_site(numbers: Callable[[], _Numbers | Deferred[_Numbers]]) -> Site:
         if error.name != "prometheus_client":
             raise
         raise ImportError(
-            "metrics need prometheus_client: pip install 'txasynchat[metrics]'"
+            "metrics need prometheus_client: pip install prometheus_client"
         ) from error
     from twisted.web.server import Site
 

@@ -308,7 +308,7 @@ def _listener(option: str, description: str, **how: Any) -> Listener:
     except Exception as error:
         words = " ".join(f"{type(error).__name__}: {error}".split())
         if isinstance(error, ImportError) and "OpenSSL" in words:
-            words = "TLS needs pyOpenSSL: pip install 'txasynchat[tls]'"
+            words = "TLS needs pyOpenSSL: pip install 'twisted[tls]'"
         if isinstance(error, IndexError) and "systemd:" in description:
             words = "systemd has passed no socket of that index"
         raise _refusal(option, description, words) from error

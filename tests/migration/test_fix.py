@@ -449,5 +449,5 @@ def test_without_libcst_it_says_what_to_install(
     hidden = {**os.environ, "PYTHONPATH": str(tmp_path / "hidden")}
     done = command("--fix", "bot.py", cwd=tmp_path, env=hidden)
     assert done.returncode == 2
-    assert "pip install 'txasynchat[migrate]'" in done.stderr
+    assert "pip install libcst" in done.stderr
     assert command("bot.py", cwd=tmp_path, env=hidden).returncode == 0

@@ -86,4 +86,4 @@ def test_without_prometheus_client_one_line_says_what_to_install(
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError) as raised:
         metrics_site(dict)
-    assert str(raised.value) == "metrics need prometheus_client: pip install 'txasynchat[metrics]'"
+    assert str(raised.value) == "metrics need prometheus_client: pip install prometheus_client"
