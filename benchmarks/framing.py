@@ -124,7 +124,7 @@ class InMemoryContestant:
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         for handler in handlers:
             handler.disconnect()
-        if any((each.size, each.messages) != (size, count) for each in handlers):
+        if any((each.size, each.count) != (size, count) for each in handlers):
             raise WrongResultError("it lost something on the way")
         return Sample(work=count * self.repeats, cpu=cpu, wall=wall)
 

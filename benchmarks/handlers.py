@@ -13,7 +13,7 @@ class Counting:
     """Counts bytes and messages: what a handler does while it is timed."""
 
     size = 0
-    messages = 0
+    count = 0
 
     def collect_incoming_data(self, data: bytes) -> None:
         """Count the bytes of a piece."""
@@ -21,7 +21,7 @@ class Counting:
 
     def found_terminator(self) -> None:
         """Count a message."""
-        self.messages += 1
+        self.count += 1
 
     def connect(self) -> None:
         """Be ready for input."""
@@ -87,11 +87,11 @@ class Hashing:
     def _compare(self, name: str, *data: bytes) -> None:
         counted: Any = super()
         me: Any = self
-        size, messages = me.size, me.messages
+        size, messages = me.size, me.count
         getattr(counted, name)(*data)
         if me.size != size:
             self._digest.update(data[0])
-        if me.messages != messages:
+        if me.count != messages:
             self._digest.update(_END)
 
     def hexdigest(self) -> str:

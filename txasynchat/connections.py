@@ -93,7 +93,7 @@ class Connections(Factory):
 
     def __init__(
         self,
-        factory: IProtocolFactory,
+        factory: IProtocolFactory | Factory[Any],
         limits: Limits | None = None,
         name: str = "",
         clock: Any = None,
@@ -101,8 +101,8 @@ class Connections(Factory):
         if clock is None:
             from twisted.internet import reactor as clock  # noqa: TID251
         self.factory = factory
-        self.limits = Limits() if limits is None else limits
-        self.name = name or type(factory).__name__
+        self.limits: Limits = Limits() if limits is None else limits
+        self.name: str = name or type(factory).__name__
         self._clock = clock
         self._number = 0
         #: All that were made and have not ended; those that were let in have an entry.

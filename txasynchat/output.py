@@ -91,13 +91,15 @@ class Output(Outbox):
 
     _log = Logger()
 
+    orphan: Awaitable[Any] | None
+
     def __init__(self, owner: Owner) -> None:
         super().__init__()
-        self.corked = False
-        self.written = 0
+        self.corked: bool = False
+        self.written: int = 0
         self._owner = owner
         self._transport: Any = None
-        self.sends_at_once = False
+        self.sends_at_once: bool = False
         self._small = 0  # fewer bytes than these wait while corked
         self._full = False
         self._writing = False

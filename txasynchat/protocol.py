@@ -245,6 +245,11 @@ class AsyncChat(Protocol, Swept):
     #: The pieces that :meth:`_collect_incoming_data` kept.
     incoming: list[bytes]
 
+    # Twisted's types: for an ITransport, which to a checker without a plugin has no usable
+    # method and lacks most of what transports do; for the other none.
+    transport: Any
+    connected: int
+
     _log = Logger()
     _framer: Framer
     _life: Lifecycle

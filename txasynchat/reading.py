@@ -126,7 +126,7 @@ class Reader:
         self._beginning = False
         self._is_firing = False
         self._fired = False  # but the task that awaits it has yet to go on
-        self._untaken: bytes | None = None  # what it will take, terminator and all
+        self._untaken = b""  # what it will take, terminator and all
         # The last read, if nobody has asked for what it was given, and that.
         self._unasked: tuple[ReferenceType[Read], bytes] | None = None
         self._holding = False  # who was given bytes has had no chance yet to read on
@@ -164,7 +164,7 @@ class Reader:
             self._aside = framer.put_aside()
         framer.set_terminator(terminator, max_match)
         read = Read(self)
-        self._read, self._fired, self._untaken = ref(read), False, None
+        self._read, self._fired, self._untaken = ref(read), False, b""
         self.terminator, self._at_once, self.limit = terminator, at_once, limit
         self._beginning = True
         try:
@@ -248,12 +248,12 @@ class Reader:
     def taken(self, read: Read) -> None:
         """The task that was given what `read` got goes on."""
         if self._fired and self._read is not None and self._read() is read:
-            self._read, self._kept, self._fired, self._untaken = None, None, False, None
+            self._read, self._kept, self._fired, self._untaken = None, None, False, b""
 
     def not_taken(self, read: Read, result: object) -> None:
         """The task that was given `result` was cancelled before it went on."""
         if self._fired and self._read is not None and self._read() is read:
-            if self._untaken is not None and isinstance(result, (bytes, Failure)):
+            if isinstance(result, (bytes, Failure)):  # else a callback has made more of it
                 self._framer.put_back(self._untaken)
             self.taken(read)
             self.let_go()
@@ -359,22 +359,17 @@ class Reader:
         assert self._read is not None
         read = self._read()
         self._pieces = []
-        untaken = None
-        if not isinstance(outcome, Failure):
-            untaken = outcome + terminator
-        elif isinstance(outcome.value, IncompleteRead):
-            untaken = outcome.value.partial
         if read is None:  # it was dropped
             self._read = None
-            self._framer.put_back(untaken or b"")
+            self._framer.put_back(_as_input(outcome, terminator))
             self._go_on()
             return
         if read.is_awaited_by_a_task:
-            self._fired, self._untaken = True, untaken
+            self._fired, self._untaken = True, _as_input(outcome, terminator)
         else:
-            loop = running_loop()
-            if loop is not None and self._kept is None and untaken is not None:
-                self._unasked = (self._read, untaken)  # a task may yet ask, or give up
+            loop = None if self._kept is not None else running_loop()
+            if loop is not None:  # a task may yet ask, or give up
+                self._unasked = (self._read, _as_input(outcome, terminator))
                 self.let_go_soon(loop)
             self._read = self._kept = None
         self._is_firing = True
@@ -392,6 +387,13 @@ class Reader:
             self._framer.stop()  # who goes on with the input is another question
             if not self.is_awaited:
                 self._chat.nobody_reads()
+
+
+def _as_input(outcome: bytes | Failure, terminator: bytes) -> bytes:
+    # What becomes input again if nobody takes it.
+    if not isinstance(outcome, Failure):
+        return outcome + terminator
+    return outcome.value.partial if isinstance(outcome.value, IncompleteRead) else b""
 
 
 class Messages:

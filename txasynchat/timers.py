@@ -124,6 +124,8 @@ class Swept(TimeoutMixin):
     quiet for 64 s
     """
 
+    # Twisted's type has no fractions of seconds, though its timers take them.
+    timeOut: float | None  # type: ignore[assignment]
     #: To be set before any timeout is.
     _timeout_sweep: Sweep | None = None
     #: The time of the first look after the last sign of life; after the timeout for ever.
@@ -133,7 +135,7 @@ class Swept(TimeoutMixin):
         """See ``TimeoutMixin``."""
         if self._timeout_sweep is None:
             return super().setTimeout(period)  # type: ignore[no-any-return, no-untyped-call]
-        before, self.timeOut = self.timeOut, period  # type: ignore[assignment]
+        before, self.timeOut = self.timeOut, period
         self._quiet_since = None
         if period is not None:
             self._timeout_sweep.expect(period)

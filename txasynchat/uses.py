@@ -106,7 +106,7 @@ RULES: Mapping[str, Rule] = {
     "negative-terminator": Rule("change", "ValueError: None is for no terminator", _NAMES),
     "gone": Rule("change", "", _NAMES),
     "star": Rule("change", "NameError: import it from where it is", _NAMES),
-    "rebound": Rule("change", "loop() does not call it: call poll() in a loop of your own", _NAMES),
+    "rebound": Rule("change", "nothing waits by it: assign asyncore.poll one that does", _NAMES),
     "loop-in-reactor": Rule(
         "change",
         "RuntimeError: leave it out, the running reactor serves the channels",
@@ -197,7 +197,7 @@ class Module:
     def __init__(self, source: str, copies: frozenset[str] = frozenset()) -> None:
         self.source = source
         self.copies = copies
-        self.tree = ast.parse(source)
+        self.tree: ast.Module = ast.parse(source)
         self.nodes: list[ast.AST] = []
         self.parents: dict[ast.AST, ast.AST] = {}
         self._scopes: dict[ast.AST, ast.AST] = {}

@@ -41,7 +41,7 @@ class Frames(InMemory, AsyncChat):
 
     def found_terminator(self) -> None:
         if self.in_body:
-            self.messages += 1
+            self.count += 1
             self.in_body = False
             self.set_terminator(4)
         else:

@@ -57,7 +57,7 @@ class Lines(_Fed):
 
     def lineReceived(self, line: bytes) -> None:
         self.size += len(line)
-        self.messages += 1
+        self.count += 1
 
 
 class Frames(_Fed):
@@ -70,7 +70,7 @@ class Frames(_Fed):
 
     def stringReceived(self, string: bytes) -> None:
         self.size += len(string)
-        self.messages += 1
+        self.count += 1
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

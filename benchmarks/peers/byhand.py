@@ -29,7 +29,7 @@ class Lines(InMemory, Protocol):
 
     def lineReceived(self, line: bytes) -> None:
         self.size += len(line)
-        self.messages += 1
+        self.count += 1
 
 
 class ByHand(Protocol):

@@ -15,4 +15,4 @@ class Frames(InMemory, Int32StringReceiver):
 
     def stringReceived(self, string: bytes) -> None:
         self.size += len(string)
-        self.messages += 1
+        self.count += 1

@@ -52,7 +52,7 @@ def in_memory(asynchat: ModuleType) -> SimpleNamespace:
 
         def found_terminator(self) -> None:
             if self.in_body:
-                self.messages += 1
+                self.count += 1
                 self.in_body = False
                 self.set_terminator(4)
             else:

@@ -20,7 +20,7 @@ class Lines(InMemory, LineReceiver):
 
     def lineReceived(self, line: bytes) -> None:
         self.size += len(line)
-        self.messages += 1
+        self.count += 1
 
 
 class Echo(LineReceiver):

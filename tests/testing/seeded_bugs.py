@@ -140,7 +140,7 @@ class GreetsPastTheQueue(Lines):
     def handle_connect(self) -> None:
         super().handle_connect()
         self.push(b"hello ")
-        self.transport.write(b"there\n")  # type: ignore[union-attr]
+        self.transport.write(b"there\n")
 
 
 class OldIgnoresWhatSendReturns(OldRaw):
@@ -276,7 +276,7 @@ class SaysGoodbyeToNobody(Lines):
 
 class WritesToNobody(Lines):
     def handle_close(self) -> None:
-        self.transport.write(b"bye\n")  # type: ignore[union-attr]
+        self.transport.write(b"bye\n")
 
 
 class PushesWithoutLooking(Lines):
@@ -315,7 +315,7 @@ class OldRemindsNobody(OldLines):
 
 class WritesPastTheQueue(Lines):
     def answer(self, line: bytes) -> None:
-        self.transport.write(line)  # type: ignore[union-attr]
+        self.transport.write(line)
 
 
 @implementer(IPushProducer)

@@ -111,7 +111,7 @@ class Answering(Lines):
 
 class Cutting(Lines):
     def answer(self, line: bytes) -> None:
-        self.transport.abortConnection()  # type: ignore[union-attr]
+        self.transport.abortConnection()
 
 
 class Closing(Lines):

@@ -150,8 +150,8 @@ class Framer:
     )
 
     def __init__(self, joins: bool = False) -> None:
-        self.stopped = False
-        self.received = 0
+        self.stopped: bool = False
+        self.received: int = 0
         self._joins = joins
         # What ended the last message: the matcher and the bytes it matched; a byte string,
         # which is all the matcher would say of it.

@@ -8,6 +8,7 @@ transport and its peer, never a second opinion on the state.
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 __all__ = ("CloseReason", "Event", "Lifecycle", "State")
 
@@ -35,8 +36,9 @@ class State(Enum):
     CLOSING = "closing"
     CLOSED = "closed"
 
-    # Members are their own only equals. Enum's hash is slow before Python 3.12.
-    __hash__ = object.__hash__
+    if not TYPE_CHECKING:
+        # Members are their own only equals. Enum's hash is slow before Python 3.12.
+        __hash__ = object.__hash__
 
 
 class Event(Enum):
@@ -48,7 +50,8 @@ class Event(Enum):
     CLOSE = "close now"
     LOST = "the transport is gone"
 
-    __hash__ = object.__hash__
+    if not TYPE_CHECKING:
+        __hash__ = object.__hash__
 
 
 #: What is not in this table changes nothing: a second close is no error.
@@ -98,9 +101,9 @@ class Lifecycle:
     def __init__(
         self, state: State = State.NEW, reason: CloseReason | None = None, detail: str = ""
     ) -> None:
-        self.state = state
-        self.reason = reason
-        self.detail = detail
+        self.state: State = state
+        self.reason: CloseReason | None = reason
+        self.detail: str = detail
 
     def on(
         self, event: Event, reason: CloseReason = CloseReason.HANDLER, detail: str = ""

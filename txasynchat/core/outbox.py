@@ -163,8 +163,8 @@ class Outbox:
         # it. A deque takes ten times as much memory. What is taken is deleted from its
         # front in one go.
         self.queue = _NOTHING
-        self.size = 0
-        self.producers = 0
+        self.size: int = 0
+        self.producers: int = 0
         self.awaited: Awaitable[BytesLike] | None = None
         self.orphan: Awaitable[BytesLike] | None = None
         self._offset = 0

@@ -57,8 +57,8 @@ class Link(dict[int, Any]):
 
     def __init__(self, held: int = 0, matched: int = 0) -> None:
         super().__init__()
-        self.held = held
-        self.matched = matched
+        self.held: int = held
+        self.matched: int = matched
 
 
 class Matcher:
@@ -83,8 +83,8 @@ class Matcher:
     ) -> None:
         self.root = root
         self.literal = literal
-        self.first = -1 if literal is None else literal[0]
-        self.path = [root]
+        self.first: int = -1 if literal is None else literal[0]
+        self.path: list[Link] = [root]
         for byte in literal or b"":
             self.path.append(self.path[-1][byte])
         self.describe = describe

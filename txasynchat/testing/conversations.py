@@ -105,10 +105,10 @@ class Conversation:
     def __init__(self, protocol: Any, clock: Any, peer: Any = None, host: Any = None) -> None:
         self.protocol = protocol
         self.clock = clock
-        self.wire = Wire(clock, peer, host)
+        self.wire: Wire = Wire(clock, peer, host)
         self.wire.took = self._took
         self.wire.told = self._told
-        self.was_told_of_end = False
+        self.was_told_of_end: bool = False
         self._output = bytearray()
         self._seen = 0
         self._events: list[tuple[str, bytes | str]] = []

@@ -86,6 +86,6 @@ class NotConforming(AssertionError):
     """
 
     def __init__(self, name: str, findings: Sequence[Finding]) -> None:
-        self.findings = list(findings)
+        self.findings: list[Finding] = list(findings)
         texts = "\n\n".join(map(str, findings))
         super().__init__(f"{name} breaks rules that every handler has to keep\n\n{texts}")

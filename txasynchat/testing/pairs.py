@@ -41,7 +41,7 @@ class Pair:
     def __init__(self, client: Conversation, server: Conversation) -> None:
         self.client = client
         self.server = server
-        self.clock = client.clock
+        self.clock: Any = client.clock
         self._ends = {client: server, server: client}
         self._told: set[Conversation] = set()
         for each in self._ends:

@@ -21,7 +21,7 @@ from txasynchat.asyncore import dispatcher
 from txasynchat.errors import ChatClosed
 from txasynchat.producers import ProducerDrain
 from txasynchat.protocol import AsyncChat
-from txasynchat.testing.conversations import _conversation
+from txasynchat.testing.conversations import Conversation, _conversation
 from txasynchat.testing.pieces import cut
 
 __all__ = ("Bench", "Result", "Run", "Trouble", "held_by")
@@ -156,8 +156,8 @@ class Run:
     def __init__(self, bench: Bench, takes: int | None) -> None:
         self._bench = bench
         self._takes = takes
-        self.is_connected = False
-        self.talk = _conversation(bench.factory)
+        self.is_connected: bool = False
+        self.talk: Conversation = _conversation(bench.factory)
 
     def open(self) -> None:
         """Make the connection."""

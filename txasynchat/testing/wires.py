@@ -73,22 +73,22 @@ class Wire:
     b'hello'
     """
 
-    reads = True
-    ends_too = True
-    connected = False
-    disconnecting = False
-    is_secure = False
-    is_paused = False
-    is_mute = False
-    was_cut = False
+    reads: bool = True
+    ends_too: bool = True
+    connected: bool = False
+    disconnecting: bool = False
+    is_secure: bool = False
+    is_paused: bool = False
+    is_mute: bool = False
+    was_cut: bool = False
 
     def __init__(self, clock: Any, peer: Any = None, host: Any = None) -> None:
         self.reactor = clock
         self.protocol: Any = None  # what is next to it: the handler's, or TLS
         self.took: Callable[[bytes], object] = _nothing
         self.told: Callable[[str], object] = _nothing
-        self.overrun = 0
-        self.late = b""
+        self.overrun: int = 0
+        self.late: bytes = b""
         self._peer = _PEER if peer is None else peer
         self._host = _HOST if host is None else host
         self._handler: Any = None
