@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from support import bare_environment
@@ -43,12 +44,25 @@ class OldUpper(asynchat.async_chat):
 BOTH_FACES = ("Upper", "OldUpper")
 
 
+SERVE = (sys.executable, "-m", "txasynchat", "serve")
+
+
+def twistd(*options: str) -> list[str]:
+    """How to run twistd with the interpreter of the tests."""
+    run = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
+    return [sys.executable, "-c", run, *options]
+
+
+def twistd_in_foreground(*options: str) -> list[str]:
+    return twistd("--nodaemon", "--pidfile=", *options)
+
+
 class Running:
     """A service that runs: its log, where it listens, how it ends."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, command: Sequence[str] = SERVE) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "txasynchat", "serve", *arguments],
+            [*command, *arguments],
             cwd=folder,
             env=bare_environment(),
             stdout=subprocess.PIPE,
@@ -117,6 +131,22 @@ class Running:
 
 
 Serve = Callable[..., Running]
+
+
+@contextmanager
+def starting(folder: Path, command: Sequence[str] = SERVE) -> Iterator[Serve]:
+    """Gives what starts services in a folder; they are killed in the end."""
+    running: list[Running] = []
+
+    def start(*arguments: str, command: Sequence[str] = command) -> Running:
+        running.append(Running(folder, *arguments, command=command))
+        return running[-1]
+
+    try:
+        yield start
+    finally:
+        for each in running:
+            each.kill()
 
 
 def read_line(client: socket.socket) -> bytes:

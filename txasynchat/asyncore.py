@@ -4,8 +4,8 @@ Same names, signatures and order of events, as documented for Python 3.11; the
 loop is Twisted's reactor, when there is one (``txasynchat/legacy``). What differs
 on purpose is numbered in ``docs/differences.md``.
 
-Programs rebind names of this module (``asyncore.socket``, ``asyncore.socket_map``)
-and expect it to notice, so the code that uses them is here.
+Programs rebind names of this module (``asyncore.socket``, ``asyncore.socket_map``,
+``asyncore.poll``) and expect it to notice, so the code that uses them is here.
 """
 
 from __future__ import annotations
@@ -234,6 +234,9 @@ def _check_timeout(timeout: float | None) -> None:
 
 poll3 = poll2
 
+# What loop() calls poll and poll2 unless a program has assigned a function of its own.
+_poll, _poll2 = poll, poll2
+
 
 def loop(
     timeout: float = 30.0,
@@ -264,14 +267,20 @@ def loop(
             "asyncore.loop() would stop the reactor, which runs already and serves these "
             "channels by itself: leave the call out, or give it a count"
         )
-    serve = _serve_as_poll if use_poll and hasattr(select, "poll") else _serve_as_select
+    one_round = poll2 if use_poll and hasattr(select, "poll") else poll
+    is_ours = one_round in (_poll, _poll2)
+    serve = _serve_as_poll if one_round is _poll2 else _serve_as_select
     limit = None if serve is _serve_as_poll and timeout is not None and timeout < 0 else timeout
-    _check_timeout(limit)
+    if is_ours:
+        _check_timeout(limit)
     served = channel_set(channels)
     session = served.begin()
     try:
         while channels and (count is None or count > 0):
-            served.serve_round(session, limit, serve, serve is _serve_as_select)
+            if is_ours:
+                served.serve_round(session, limit, serve, serve is _serve_as_select)
+            else:
+                one_round(timeout, channels)
             if count is not None:
                 count -= 1
     finally:

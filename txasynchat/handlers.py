@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from errno import EADDRINUSE
 from functools import partial
 from importlib import import_module
-from inspect import signature
+from inspect import Signature, signature
 from traceback import extract_tb
+from types import FunctionType
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -207,7 +208,7 @@ def _builder(
 
 def _takes(build: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> bool:
     try:
-        signature(build).bind(*args, **kwargs)
+        _signature(build).bind(*args, **kwargs)
     except TypeError:
         return False
     except ValueError:  # of C, without a signature
@@ -219,10 +220,21 @@ def _check_call(build: Callable[..., Any], args: list[Any], kwargs: dict[str, An
     try:
         if (args or kwargs) and getattr(build, "__init__", None) is object.__init__:
             raise TypeError("too many, it takes none")
-        signature(build).bind(*args, **kwargs)
+        _signature(build).bind(*args, **kwargs)
     except TypeError as error:
         advice = "" if args or kwargs else "; give them by --arg"
         raise _NotServable(f"needs other arguments: {error}{advice}") from error
+
+
+def _signature(build: Callable[..., Any]) -> Signature:
+    from txasynchat.protocol import AsyncChat
+
+    init: object = getattr(build, "__init__", None)
+    of_chat = isinstance(build, type) and issubclass(build, AsyncChat)
+    if of_chat and isinstance(init, FunctionType):
+        # Where it is inherited Python 3.10 takes that of __new__(), which takes anything.
+        build = partial(init, None)
+    return signature(build)
 
 
 def _called(build: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:

@@ -29,9 +29,6 @@ _OF_TEXT = frozenset(
 )
 _TO_TEXT = frozenset({"chr", "hex", "oct", "repr", "str"})
 
-#: What loop() looks up in its own module, where a program may have put something else.
-_REBOUND = frozenset({"asyncore.poll", "asyncore.poll2", "asyncore.select"})
-
 _REACTOR_CALLS = {
     "twisted.internet.reactor.callFromThread": 0,
     "twisted.internet.reactor.callLater": 1,
@@ -74,8 +71,8 @@ def _wrap_socket(module: Module, node: ast.Name | ast.Attribute) -> Iterator[Use
 
 def _rebound(module: Module, node: ast.Assign | ast.AugAssign) -> Iterator[Use]:
     for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-        if isinstance(target, ast.Attribute) and module.meaning(target) in _REBOUND:
-            yield Use(node.lineno, "rebound", f"{module.meaning(target)} is replaced")
+        if isinstance(target, ast.Attribute) and module.meaning(target) == "asyncore.select":
+            yield Use(node.lineno, "rebound", "asyncore.select is replaced")
 
 
 def _in_reactor(module: Module, node: ast.Call) -> Iterator[Use]:

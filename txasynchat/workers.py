@@ -273,7 +273,7 @@ class Workers(Service):
         nothing.noisy = False
         self._listening = ListeningService(nothing, self._listeners, what)
         self._workers: dict[int, _Worker] = {}
-        self._since: dict[int, float] = {}
+        self._serves_since: dict[int, float] = {}
         self._pauses: dict[int, float] = {}
         self._restarts: dict[int, Any] = {}
         self._past: list[dict[str, Any]] = []
@@ -301,7 +301,7 @@ class Workers(Service):
         self._restarts.pop(number, None)
         if not self.running:
             return
-        self._since[number] = self.reactor.seconds()
+        self._serves_since.pop(number, None)
         try:
             self._workers[number] = self._begin(number)
         except OSError as error:  # too many processes, or descriptors
@@ -345,6 +345,7 @@ class Workers(Service):
 
     def ready(self, worker: _Worker) -> None:
         """A worker has begun to accept."""
+        self._serves_since[worker.number] = self.reactor.seconds()
         self.log.info(
             "worker {number} serves (pid {pid})",
             event="worker serves",
@@ -368,8 +369,10 @@ class Workers(Service):
             )
 
     def _spawn_later(self, number: int, what: str, is_error: bool = True, **fields: Any) -> None:
-        lived = self.reactor.seconds() - self._since[number]
-        pause = self._pauses[number] if lived < _BAD_START else 0.0
+        # Not counted from its start: on a busy machine that alone may take as long.
+        now = self.reactor.seconds()
+        served = now - self._serves_since.get(number, now)
+        pause = self._pauses[number] if served < _BAD_START else 0.0
         self._pauses[number] = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         say = self.log.error if is_error else self.log.info
         say(f"{what}; another one begins in {{pause}} s", number=number, pause=pause, **fields)

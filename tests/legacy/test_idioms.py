@@ -28,6 +28,7 @@ STATUS = {"idiom_15_exit_now_and_close_all": 3}
 ON_EACH_REACTOR = [
     "idiom_01_loop_in_try",
     "idiom_02_loop_count_in_own_while",
+    "idiom_03_own_poll",
     "idiom_04_loop_in_a_thread",
     "idiom_05_own_maps",
     "idiom_06_chat_on_pipes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -334,6 +335,76 @@ def test_output_pushed_in_the_middle_of_a_message_that_has_no_room_ends_nothing(
     line.serve()
     assert line.wire.value() == b"one" * 10 + b"two" * 10 * bool(rest)
     assert (line.channel.lines, line.channel.closes) == ([b"one"] + [b"two"] * bool(rest), 0)
+    line.channel.close()
+
+
+async def served_by_the_reactor(kind: Callable[..., Any], **limits: Any) -> Line:
+    """A connection that nobody loops over: its answers to a chunk are gathered."""
+    line = Line(kind, **limits)
+    await until(lambda: line.channel._txa_watch.is_hosted)
+    return line
+
+
+def queued(line: Line) -> int:
+    return int(line.connection.traffic()["queued_output"])
+
+
+@pytest.mark.parametrize("kind", [Lines, Raw])
+async def test_nothing_is_written_while_the_transport_is_full(kind: Callable[..., Any]) -> None:
+    line = await served_by_the_reactor(kind)
+    line.wire.fill()
+    for _ in range(20):
+        line.connection.dataReceived(b"hello\n")
+    assert line.wire.value() == b""
+    line.wire.empty()
+    answers = 20 * b"hello\n" * (10 if kind is Raw else 1)
+    await until(lambda: line.wire.value() == answers)
+    assert queued(line) == 0
+    line.channel.close()
+
+
+async def test_a_peer_that_only_sends_makes_nothing_grow_where_the_reactor_serves() -> None:
+    line = await served_by_the_reactor(Chatty, max_queued_output=2000)
+    line.wire.fill()
+    for _ in range(50):
+        line.connection.dataReceived(b"x\n" * 50)
+    assert (line.wire.value(), queued(line)) == (b"", 2500)
+    assert line.connection.traffic()["pauses"] == {FULL: 1}
+    line.wire.empty()
+    await until(lambda: line.wire.value() == b"x" * 500 * 2500)
+    line.channel.close()
+
+
+async def test_a_transport_that_is_full_within_a_chunk_gets_no_more_of_its_answers() -> None:
+    line = await served_by_the_reactor(Chatty, max_queued_output=2000)
+    write = line.wire.write
+
+    def fill_up(data: bytes) -> None:
+        write(data)
+        line.wire.fill()
+
+    line.wire.write = fill_up
+    for _ in range(3):
+        line.connection.dataReceived(b"x\n" * 1000)
+    written = len(line.wire.value())
+    assert written < 65536 + 500  # what is gathered for one write
+    assert queued(line) == 2500
+    line.wire.write = write
+    line.wire.empty()
+    await until(lambda: line.wire.value() == b"x" * 500 * 3000)
+    line.channel.close()
+
+
+async def test_the_answers_to_a_chunk_are_one_write_again_once_there_is_room() -> None:
+    line = await served_by_the_reactor(Lines)
+    line.wire.fill()
+    line.connection.dataReceived(b"one\n")
+    line.wire.empty()
+    await until(lambda: line.wire.value() == b"one\n")
+    writes: list[bytes] = []
+    line.wire.write = writes.append
+    line.connection.dataReceived(b"two\nthree\n")
+    assert writes == [b"two\nthree\n"]
     line.channel.close()
 
 

@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from serving import Running, Serve, starting, twistd, twistd_in_foreground
 from support import until
 from twisted.internet.threads import deferToThread
 
@@ -116,12 +116,6 @@ def function(sock, addr):
 """
 
 
-def twistd(*options: str) -> list[str]:
-    """How to run twistd with the interpreter of the tests."""
-    run = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
-    return [sys.executable, "-c", run, *options]
-
-
 def environment() -> dict[str, str]:
     """The tests', without what would make the process warn, or measure itself."""
     return {
@@ -131,59 +125,16 @@ def environment() -> dict[str, str]:
     }
 
 
-class Service:
-    """A running twistd, and what it logs."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [*twistd("--nodaemon", "--pidfile="), *arguments],
-            cwd=folder,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.log: list[str] = []
-
-    def wait_for(self, pattern: str) -> str:
-        """Read its log up to a line that matches; what its group matched."""
-        assert self.process.stdout is not None
-        timer = threading.Timer(TIMEOUT, self.process.kill)
-        timer.start()
-        try:
-            for line in self.process.stdout:
-                self.log.append(line)
-                if match := re.search(pattern, line):
-                    return match.group(1)
-        finally:
-            timer.cancel()
-        raise AssertionError(f"no {pattern!r} in:\n{''.join(self.log)}")
-
-    def port(self) -> int:
-        return int(self.wait_for(r"serving .* on 127\.0\.0\.1:(\d+) "))
-
-    def end(self) -> tuple[int, str]:
-        """End it as an operator does; its exit status, and all that it logged."""
-        self.process.send_signal(signal.SIGTERM)
-        rest, _ = self.process.communicate(timeout=TIMEOUT)
-        return self.process.returncode, "".join(self.log) + rest
-
-
-@pytest.fixture
-def services() -> Iterator[list[Service]]:
-    """Those that are running: killed after the test."""
-    running: list[Service] = []
-    yield running
-    for each in running:
-        if each.process.poll() is None:
-            each.process.kill()
-        each.process.communicate(timeout=TIMEOUT)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "old_program.py").write_text(PROGRAM)
     return tmp_path
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Serve]:
+    with starting(folder) as start:
+        yield start
 
 
 def connect(address: Address) -> socket.socket:
@@ -215,11 +166,10 @@ def ask(address: Address, request: bytes) -> bytes:
         return say(request)
 
 
-def serve(folder: Path, services: list[Service], name: str, *more: str) -> Service:
+def serve(start: Serve, name: str, *more: str, reactor: str = "default") -> Running:
+    command = twistd_in_foreground(f"--reactor={reactor}", "asynchat")
     tcp = "tcp:0:interface=127.0.0.1"
-    service = Service(folder, "asynchat", "--handler", f"old_program:{name}", "-l", tcp, *more)
-    services.append(service)
-    return service
+    return start("--handler", f"old_program:{name}", "--listen", tcp, *more, command=command)
 
 
 # -- twistd asynchat --handler ---------------------------------------------------------
@@ -238,41 +188,33 @@ def serve(folder: Path, services: list[Service], name: str, *more: str) -> Servi
         "server",
     ],
 )
-def test_it_serves_what_an_old_program_has(
-    name: str, folder: Path, services: list[Service]
-) -> None:
-    service = serve(folder, services, name)
+def test_it_serves_what_an_old_program_has(name: str, start: Serve) -> None:
+    service = serve(start, name)
     address = "127.0.0.1", service.port()
     with talking(address) as say:
         assert say(b"hello\n") == b"HELLO\n"
         assert ask(address, b"another\n") == b"ANOTHER\n"
         assert say(b"again\n") == b"AGAIN\n"
-    status, log = service.end()
-    assert status == 0
-    assert "Traceback" not in log
+    service.terminate()
+    assert service.end() == 0
+    assert "Traceback" not in service.log
 
 
 @pytest.mark.parametrize("name", ["Upper", "Server"])
-def test_it_serves_it_on_several_endpoints(
-    name: str, folder: Path, services: list[Service]
-) -> None:
+def test_it_serves_it_on_several_endpoints(name: str, folder: Path, start: Serve) -> None:
     path = str(folder / "socket")
-    service = serve(folder, services, name, "--listen", f"unix:{path}")
+    service = serve(start, name, "--listen", f"unix:{path}")
     port = service.port()
-    service.wait_for("serving (.*)unix:")
+    service.wait_for("serving .*unix:")
     assert ask(("127.0.0.1", port), b"over tcp\n") == b"OVER TCP\n"
     assert ask(path, b"over unix\n") == b"OVER UNIX\n"
 
 
 @pytest.mark.parametrize("reactor", ["epoll", "poll", "select", "asyncio"])
-def test_it_serves_it_on_the_reactor_of_the_operators_choice(
-    reactor: str, folder: Path, services: list[Service]
-) -> None:
+def test_it_serves_it_on_the_reactor_of_the_operators_choice(reactor: str, start: Serve) -> None:
     if reactor == "epoll" and not sys.platform.startswith("linux"):
         pytest.skip("epoll is Linux's")
-    arguments = ["--handler", "old_program:Server", "--listen", "tcp:0:interface=127.0.0.1"]
-    service = Service(folder, f"--reactor={reactor}", "asynchat", *arguments)
-    services.append(service)
+    service = serve(start, "Server", reactor=reactor)
     assert ask(("127.0.0.1", service.port()), b"hello\n") == b"HELLO\n"
 
 
@@ -293,7 +235,7 @@ def test_it_serves_it_on_the_reactor_of_the_operators_choice(
 def test_what_can_not_be_served_is_one_clear_line(name: str, says: str, folder: Path) -> None:
     arguments = ["--handler", f"old_program:{name}", "--listen", "tcp:0:interface=127.0.0.1"]
     result = subprocess.run(
-        [*twistd("--nodaemon", "--pidfile="), "asynchat", *arguments],
+        twistd_in_foreground("asynchat", *arguments),
         cwd=folder,
         env=environment(),
         capture_output=True,
@@ -307,7 +249,7 @@ def test_what_can_not_be_served_is_one_clear_line(name: str, says: str, folder: 
 
 def test_help_says_that_old_handlers_and_servers_are_taken(folder: Path) -> None:
     result = subprocess.run(
-        [*twistd(), "asynchat", "--help"],
+        twistd("asynchat", "--help"),
         cwd=folder,
         env=environment(),
         capture_output=True,
@@ -374,21 +316,22 @@ def both(folder: Path) -> Path:
 
 @pytest.mark.parametrize("reactor", ["epoll", "poll", "select", "asyncio"])
 def test_an_old_server_and_a_service_of_twisteds_are_served_by_one_process(
-    reactor: str, both: Path, services: list[Service]
+    reactor: str, both: Path, start: Serve
 ) -> None:
     if reactor == "epoll" and not sys.platform.startswith("linux"):
         pytest.skip("epoll is Linux's")
-    service = Service(both, f"--reactor={reactor}", "--python=both.tac")
-    services.append(service)
-    address = "127.0.0.1", service.port()
+    command = twistd_in_foreground(f"--reactor={reactor}", "--python=both.tac")
+    service = start(command=command)
+    port = service.wait_for(r"serving both on 127\.0\.0\.1:(\d+) ").group(1)
+    address = "127.0.0.1", int(port)
     with talking(str(both / "echo")) as say_echo, talking(address) as say_old:
         for number in range(20):
             assert say_echo(b"echo %d\n" % number) == b"echo %d\n" % number
             assert say_old(b"old %d\n" % number) == b"OLD %d\n" % number
             assert say_echo(b"") == b"old %d!\n" % number
-    status, log = service.end()
-    assert status == -signal.SIGTERM, "as Twisted has it, where it is not twistd asynchat"
-    assert "Traceback" not in log
+    service.terminate()
+    assert service.end() == -signal.SIGTERM, "as Twisted has it, where it is not twistd asynchat"
+    assert "Traceback" not in service.log
 
 
 # -- In the background -----------------------------------------------------------------
@@ -400,7 +343,7 @@ class Daemon:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
         self.result = subprocess.run(
-            [*twistd("--pidfile=pid", "--logfile=log", "--rundir=."), *arguments],
+            twistd("--pidfile=pid", "--logfile=log", "--rundir=.", *arguments),
             cwd=folder,
             env=environment(),
             capture_output=True,

@@ -480,10 +480,14 @@ WRONG_AND_RIGHT: list[tuple[str, type[Exception], str, str]] = [
     (
         "rebound",
         AssertionError,
-        "import asyncore\ncalled = []\nold = asyncore.poll\nasyncore.poll = called.append\n"
+        "import asyncore, types\nold, waits = asyncore.select, []\n"
+        "asyncore.select = types.SimpleNamespace(select=lambda *how: waits.append(how))\n"
+        "try:\n    served(asyncore.dispatcher)\nfinally:\n    asyncore.select = old\n"
+        "assert waits, 'nothing has called it'\n",
+        "import asyncore\nold, waits = asyncore.poll, []\n"
+        "asyncore.poll = lambda timeout, map: waits.append(timeout)\n"
         "try:\n    served(asyncore.dispatcher)\nfinally:\n    asyncore.poll = old\n"
-        "assert called, 'loop() has not called it'\n",
-        "import asyncore\nasyncore.poll(0)",
+        "assert waits == [5]\n",
     ),
 ]
 

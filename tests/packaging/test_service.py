@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 import select
-import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from serving import Serve, starting, twistd, twistd_in_foreground
 
 HANDLERS = """
 import asyncore
@@ -32,6 +31,9 @@ class Upper(txasynchat.AsyncChat):
 class NeedsArguments(Upper):
     def __init__(self, colour):
         self.colour = colour
+
+class Inherits(NeedsArguments):
+    pass
 
 class TwoArguments(Factory):
     def __init__(self, host, port):
@@ -66,13 +68,7 @@ asyncore.loop()
 def command(tool: str) -> list[str]:
     """How to run a tool of Twisted's with the interpreter of the tests."""
     if tool == "twistd":
-        return [
-            sys.executable,
-            "-c",
-            "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()",
-            "--nodaemon",
-            "--pidfile=",
-        ]
+        return twistd_in_foreground()
     return [
         sys.executable,
         "-c",
@@ -80,44 +76,9 @@ def command(tool: str) -> list[str]:
     ]
 
 
-class Service:
-    """A running service, what it logs, and where it listens."""
-
-    def __init__(
-        self, tool: str, folder: Path, *arguments: str, before: tuple[str, ...] = ()
-    ) -> None:
-        # twist logs JSON where its output is no terminal
-        as_text = ["--log-format=text"] if tool == "twist" else []
-        self.process = subprocess.Popen(
-            [*command(tool), *as_text, *before, "asynchat", *arguments],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.log: list[str] = []
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Read its log up to a line that matches."""
-        assert self.process.stdout is not None
-        timer = threading.Timer(30, self.process.kill)
-        timer.start()
-        try:
-            for line in self.process.stdout:
-                self.log.append(line)
-                if match := re.search(pattern, line):
-                    return match
-        finally:
-            timer.cancel()
-        raise AssertionError(f"no {pattern!r} in:\n{''.join(self.log)}")
-
-    def port(self) -> int:
-        return int(self.wait_for(r"serving .* on 127\.0\.0\.1:(\d+) ").group(1))
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=20)
-        return self.process.returncode
+def in_words(tool: str) -> list[str]:
+    """That tool, with its log as lines of text: twist has JSON where that is no terminal."""
+    return [*command(tool), *(["--log-format=text"] if tool == "twist" else []), "asynchat"]
 
 
 @pytest.fixture
@@ -129,13 +90,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def services() -> Iterator[list[Service]]:
-    running: list[Service] = []
-    yield running
-    for each in running:
-        if each.process.poll() is None:
-            each.process.kill()
-        each.process.communicate(timeout=10)
+def start(folder: Path) -> Iterator[Serve]:
+    with starting(folder, command=in_words("twistd")) as start:
+        yield start
 
 
 def ask(address: tuple[str, int] | str, request: bytes) -> bytes:
@@ -149,37 +106,27 @@ def ask(address: tuple[str, int] | str, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("tool", ["twistd", "twist"])
-def test_it_serves_the_echo_example_when_told_no_handler(
-    tool: str, folder: Path, services: list[Service]
-) -> None:
-    service = Service(tool, folder, "--listen", "tcp:0:interface=127.0.0.1")
-    services.append(service)
+def test_it_serves_the_echo_example_when_told_no_handler(tool: str, start: Serve) -> None:
+    service = start("--listen", "tcp:0:interface=127.0.0.1", command=in_words(tool))
     assert ask(("127.0.0.1", service.port()), b"ECHO 5\nhello") == b"hello"
-    assert "txasynchat.echo:EchoHandler" in "".join(service.log)
-    service.end()
+    assert "txasynchat.echo:EchoHandler" in service.log
 
 
 @pytest.mark.parametrize("reactor", ["select", "poll", "asyncio"])
-def test_it_leaves_the_choice_of_the_reactor_to_the_operator(
-    reactor: str, folder: Path, services: list[Service]
-) -> None:
-    before = (f"--reactor={reactor}",)
-    service = Service("twistd", folder, "-l", "tcp:0:interface=127.0.0.1", before=before)
-    services.append(service)
+def test_it_leaves_the_choice_of_the_reactor_to_the_operator(reactor: str, start: Serve) -> None:
+    twistd = twistd_in_foreground(f"--reactor={reactor}", "asynchat")
+    service = start("-l", "tcp:0:interface=127.0.0.1", command=twistd)
     assert ask(("127.0.0.1", service.port()), b"ECHO 5\nhello") == b"hello"
 
 
 def test_it_serves_a_handler_of_the_current_folder_on_several_endpoints(
-    folder: Path, services: list[Service]
+    folder: Path, start: Serve
 ) -> None:
     path = str(folder / "socket")
-    service = Service(
-        "twistd",
-        folder,
+    service = start(
         *("--handler", "my_handlers:Upper"),
         *("--listen", "tcp:0:interface=127.0.0.1", "--listen", f"unix:{path}"),
     )
-    services.append(service)
     port = service.port()
     service.wait_for("serving .*unix:")
     assert ask(("127.0.0.1", port), b"over tcp\n") == b"OVER TCP\n"
@@ -197,8 +144,9 @@ def test_it_serves_a_handler_of_the_current_folder_on_several_endpoints(
         (["--handler", "my_handlers:Missing"], "--handler my_handlers:Missing: .*Missing"),
         (["--handler", "my_handlers:not_a_class"], "no subclass of txasynchat.AsyncChat"),
         (["--handler", "my_handlers:NeedsArguments"], "needs other arguments: .*colour.*--arg"),
+        (["--handler", "my_handlers:Inherits"], "needs other arguments: .*colour.*--arg"),
         (["--handler", "my_handlers:TwoArguments"], "needs other arguments: .*host.*--arg"),
-        (["--handler", "my_handlers:BadServer"], r"TypeError: .* \(my_handlers.py, line 24\)"),
+        (["--handler", "my_handlers:BadServer"], r"TypeError: .* \(my_handlers.py, line 27\)"),
         (["--listen", "systemd:domain=INET:index=0"], "systemd has passed no socket of that"),
         (["--handler", "my_handlers:Upper", "--arg", "5"], "needs other arguments: .*too many"),
         (["--handler", "broken:Handler"], r"NameError: .*'nonsense'.* \(broken.py, line 2\)"),
@@ -240,7 +188,7 @@ def test_an_address_that_is_taken_is_one_clear_line(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
         result = subprocess.run(
-            [*command("twistd"), "asynchat", "--listen", endpoint],
+            twistd_in_foreground("asynchat", "--listen", endpoint),
             cwd=folder,
             capture_output=True,
             text=True,
@@ -253,11 +201,10 @@ def test_an_address_that_is_taken_is_one_clear_line(folder: Path) -> None:
 
 
 def test_an_address_that_is_taken_ends_a_daemon_as_well(folder: Path) -> None:
-    twistd = [argument for argument in command("twistd") if argument != "--nodaemon"]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
         result = subprocess.run(
-            [*twistd, "--pidfile=pid", "--logfile=log", "asynchat", "--listen", endpoint],
+            twistd("--pidfile=pid", "--logfile=log", "asynchat", "--listen", endpoint),
             cwd=folder,
             capture_output=True,
             text=True,

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from serving import Serve, ask, read_line
 from support import bare_environment
+from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from txasynchat.handlers import load
 from txasynchat.workers import Workers
@@ -202,6 +204,30 @@ def test_a_worker_for_which_there_is_no_process_is_tried_again(
         "worker 1 can't begin: [Errno 11] Resource temporarily unavailable; "
         "another one begins in 0.1 s"
     )
+
+
+class Slow(Poor):
+    """A reactor whose processes take their time."""
+
+    def spawnProcess(self, *args: Any, **kwargs: Any) -> None:
+        self.asked += 1
+
+
+def test_a_worker_that_never_served_is_a_bad_start_however_long_it_took(
+    logged_failures: Callable[[], list[str]],
+) -> None:
+    reactor = Slow()
+    workers = Workers(1, [], [], "nothing", 30, reactor)
+    workers.startService()
+    pauses = []
+    for _ in range(4):
+        reactor.advance(60)
+        workers.worker_ended(workers._workers[1], Failure(ProcessTerminated(1)))
+        (call,) = reactor.getDelayedCalls()
+        pauses.append(round(call.getTime() - reactor.seconds(), 3))
+        reactor.advance(pauses[-1])
+    assert pauses == [0, 0.1, 0.2, 0.4]
+    assert len(logged_failures()) == 4
 
 
 AGAIN = f"""

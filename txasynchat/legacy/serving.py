@@ -156,7 +156,7 @@ class Connection(Protocol, Swept):
     idle_timeout: float | None = None
     close_timeout: float | None = 60.0
     close_reason: CloseReason | None = None
-    close_detail = ""
+    close_detail: str = ""
 
     # What few connections ever change is not in each of them.
     _blame: tuple[CloseReason, str] | None = None

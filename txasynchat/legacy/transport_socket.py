@@ -123,14 +123,14 @@ class TransportSocket(SoftSocket):
     max_message_length: int | None = None
     max_queued_output: int | None = None
     #: Whether the owner wants to know when output moves.
-    tells_of_output = False
+    tells_of_output: bool = False
     #: How often the channel was held back, and whether it is.
-    holds = 0
-    held_back = False
+    holds: int = 0
+    held_back: bool = False
     #: Whether its server did not accept it yet.
     waits_to_be_accepted = False
     #: Whether its channel was given the end of the input.
-    was_told_of_end = False
+    was_told_of_end: bool = False
 
     # What few are asked for is not in each of them: CPython is slower with an object of
     # more than thirty attributes.
@@ -167,9 +167,9 @@ class TransportSocket(SoftSocket):
         self._closed = False
         self._abort_later: Any = None
         # Numbers for traffic().
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.pushes = 0
+        self.bytes_in: int = 0
+        self.bytes_out: int = 0
+        self.pushes: int = 0
         self.first_terminator: Any = _UNKNOWN
         # These here as well: a dict that grows later is no longer shared by all.
         self.owner = None
@@ -200,6 +200,9 @@ class TransportSocket(SoftSocket):
         if self._size >= _ENOUGH and not self._paused:
             self._paused = True
             self._transport.pauseProducing()
+        if self._is_full():
+            self.notice()  # answers wait in the channel, where limits see them
+            return
         # A handler that is served at once, by the reactor, may answer many messages:
         # one write for all. An async_chat pushes to gather() then, not by way of send().
         self._gathers = get_ident()
