@@ -94,6 +94,7 @@ def test_what_comes_behind_quit_is_not_said(enter: Callable[[str], Client]) -> N
     alice = enter("alice")
     bob = enter("bob")
     bob.send(b"bye\nQUIT\nand another thing\n")
+    bob.finish()
     assert [alice.line(), alice.line(), alice.line()] == [
         b"* bob joined\r\n",
         b"bob: bye\r\n",

@@ -236,21 +236,21 @@ async def test_nobody_listening_is_an_error_of_connecting() -> None:
 
 
 async def test_a_cancelled_coroutine_cuts_its_connection() -> None:
-    reached: Deferred[AsyncChat] = Deferred()
+    chats: list[AsyncChat] = []
 
     async def waits(address: str) -> None:
         async with connect(address) as chat:
             await chat.read_until(b"\r\n")
-            reached.callback(chat)
+            chats.append(chat)
             await chat.read_until(b"never")
 
     async with Listening() as address:
         waiting = Deferred.fromCoroutine(waits(address))
-        chat = await reached
+        await until(lambda: chats)
         waiting.cancel()
         with pytest.raises(CancelledError):
             await waiting
-        assert not chat.connected
+        assert not chats[0].connected
 
 
 def test_connect_says_what_it_needs() -> None:
