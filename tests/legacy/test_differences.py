@@ -1214,6 +1214,38 @@ def test_before_26_a_channel_that_did_not_get_on_was_not_named(removed: Stage) -
     assert spin(removed) == []
 
 
+# -- 27. What is assigned to asyncore.select is not called --------------------------------
+
+
+def calls_of_a_select_of_its_own(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often poll() calls what a program has put in the place of the module select."""
+    calls: list[object] = []
+
+    class Own:
+        error = OSError
+
+        def select(self, *arguments: Any) -> Any:
+            calls.append(arguments)
+            return [], [], []
+
+    stage.chat()
+    monkeypatch.setattr(stage.asyncore, "select", Own())
+    stage.asyncore.poll(0, stage.map)
+    return len(calls)
+
+
+def test_difference_27_a_select_of_its_own_is_not_called(
+    ours: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert calls_of_a_select_of_its_own(ours, monkeypatch) == 0
+
+
+def test_before_27_a_select_of_its_own_was_called(
+    removed: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert calls_of_a_select_of_its_own(removed, monkeypatch) == 1
+
+
 # -- The page ----------------------------------------------------------------------------
 
 
