@@ -312,6 +312,7 @@ class AsyncChat(Protocol, Swept):
         # one later: these come with the first bytes, before which many may be made.
         self._watches_input = True
         self._first_terminator = _UNKNOWN
+        self.timeOut = None
         return self
 
     # -- For subclasses to override --------------------------------------------------
@@ -431,7 +432,8 @@ class AsyncChat(Protocol, Swept):
         """
         if type(terminator) is not int and isinstance(terminator, str):
             terminator = as_bytes(terminator, self.text_encoding, "the terminator")
-        if self._reader is not None and self._reader.aside is not None:
+        # Only where there is more to do with input there is a reader.
+        if self._watches_input and self._reader is not None and self._reader.aside is not None:
             self._reader.set_terminator(terminator, max_match)
             return
         self._framer.set_terminator(terminator, max_match)
@@ -572,6 +574,7 @@ class AsyncChat(Protocol, Swept):
     ) -> Deferred[bytes]:
         if self._reader is None:
             self._reader = Reader(self, self._framer)
+            self._watches_input = True
         return self._reader.begin(terminator, limit, max_match, at_once)
 
     def read_on(self) -> None:
@@ -932,7 +935,7 @@ class AsyncChat(Protocol, Swept):
             return  # the watcher has closed it
         self._life = life
         if INegotiated.providedBy(transport):
-            self._shaking_hands = True
+            self._shaking_hands = self._watches_input = True
         if self.idle_timeout is not None:
             self._touch()
         self.connected = 1
@@ -980,33 +983,18 @@ class AsyncChat(Protocol, Swept):
     def dataReceived(self, data: bytes) -> None:
         """Cut `data` into messages. The transport calls this."""
         framer, output = self._framer, self._output
-        if framer.stopped and not self.is_open:
-            self._lingers = True
-            return  # what a peer sent behind its QUIT is not executed
-        size = len(data)
-        if size:
-            framer.received += size
-            if self._shaking_hands:
-                self.handshakeCompleted()  # a wrapper in between may not have passed it on
-            if self.idle_timeout is not None or self.timeOut is not None:
-                self._touch()
-            if size > self.ac_in_buffer_size:
-                data = self._feed_all_but_last(data, self.ac_in_buffer_size)
+        receiver: Any = self
+        ask: Callable[[AsyncChat], Terminator] | None = None
+        if (self.timeOut is not None or self.idle_timeout is not None) and data:
+            self._touch()
+        if self._watches_input or len(data) > self.ac_in_buffer_size:
+            looked = self._look_at(data)
+            if looked is None:
+                return
+            data, receiver, ask = looked
         if output.corked:  # from inside a callback: the outer call goes on where it stands
             framer.feed(data)
             return
-        try:
-            # Overridden on the class or on the instance? (A look into __dict__ would
-            # make the interpreter's calls of this instance's methods slower for good.)
-            own = self.get_terminator.__func__ is _get_terminator  # type: ignore[attr-defined]
-        except AttributeError:  # a plain function, say
-            own = False
-        ask: Callable[[AsyncChat], Terminator] | None = None if own else _ask_terminator
-        receiver: Any = self
-        if self._reader is not None:
-            receiver = self._receiver()
-        if self._watches_input:
-            ask = self._look_out(own, data, receiver)
         received, answered = data, False
         # What is pushed meanwhile is written as one.
         output.corked = True
@@ -1040,10 +1028,13 @@ class AsyncChat(Protocol, Swept):
                 output.write()
             if answered and received:
                 output.send()
-        by_us = self._life.reason is not None and self._life.state is not State.FLUSHING
-        if not by_us:
+        if self._life.reason is None or self._life.state is State.FLUSHING:
             transport = self.transport
-            if getattr(transport, "disconnecting", False) or (
+            try:
+                closing = transport.disconnecting
+            except AttributeError:  # a transport need not have it
+                closing = False
+            if closing or (
                 output.sends_at_once
                 and getattr(transport, "TLS", False)
                 and _is_disconnecting(transport)
@@ -1052,9 +1043,9 @@ class AsyncChat(Protocol, Swept):
                 # small writes; only this has it pass on those that came after the first call.
                 self._transport.loseConnection()
                 self.close()
-        if receiver is None and framer.pending:
-            self._pause(PauseReason.NOBODY_READS)
         if self._watches_input:
+            if receiver is None and framer.pending:
+                self._pause(PauseReason.NOBODY_READS)
             self._drain_on()
             self._close_if_all_done()
 
@@ -1137,25 +1128,47 @@ class AsyncChat(Protocol, Swept):
         if self._framer.pending or self._draining:
             self.callLater(0, self._deliver)  # type: ignore[no-untyped-call]
 
-    def _look_out(
-        self, own: bool, data: bytes, receiver: object
-    ) -> Callable[[AsyncChat], Terminator] | None:
-        # Before input is delivered, while there is more to do than that. Answers
-        # whom the framer asks for the terminator.
+    def _look_at(
+        self, data: bytes
+    ) -> tuple[bytes, Any, Callable[[AsyncChat], Terminator] | None] | None:
+        # Before input is delivered, while there is more to do with it than that. Answers what
+        # is left of it, who receives it, and whom the framer asks for the terminator; None
+        # if nobody is to receive it.
+        framer = self._framer
+        if framer.stopped and not self.is_open:
+            self._lingers = True
+            return None  # what a peer sent behind its QUIT is not executed
+        if data:
+            if self._shaking_hands:
+                self.handshakeCompleted()  # a wrapper in between may not have passed it on
+            if len(data) > self.ac_in_buffer_size:
+                data = self._feed_all_but_last(data, self.ac_in_buffer_size)
+        if self._output.corked:
+            return data, self, None
+        receiver = self if self._reader is None else self._receiver()
+        # Overridden on the class or on the instance? (A look into __dict__ would
+        # make the interpreter's calls of this instance's methods slower for good.)
+        own = getattr(self.get_terminator, "__func__", None) is _get_terminator
         if receiver is not self and not (self._pulled and receiver):
-            return None if own else _ask_terminator
+            return data, receiver, None if own else _ask_terminator
         if receiver is not self:
             own = True  # a read has said what it is
         if own and self._first_terminator is _UNKNOWN and not self._draining:
-            if self._framer.stopped or not (data or self._framer.pending):
-                return None
-            self._first_terminator = self._framer.terminator
-            if not self._framer.was_set:
+            if framer.stopped or not (data or framer.pending):
+                return data, receiver, None
+            self._first_terminator = framer.terminator
+            if not framer.was_set:
                 self._warn_of_no_terminator()
-        self._watches_input = self._draining or self._peer_finished
+        self._watches_input = bool(
+            self._draining
+            or self._peer_finished
+            or self._reader is not None
+            or self._shaking_hands
+            or not own
+        )
         if self._draining:
-            return _ask_and_drain
-        return None if own else _ask_terminator
+            return data, receiver, _ask_and_drain
+        return data, receiver, None if own else _ask_terminator
 
     def _warn_of_no_terminator(self) -> None:
         kind = type(self)
@@ -1404,7 +1417,7 @@ class AsyncChat(Protocol, Swept):
             self._failed()
             self._abort(CloseReason.ERROR, _in_words(error))
             return
-        self._shaking_hands = True
+        self._shaking_hands = self._watches_input = True
         transport.resumeProducing()  # to shake hands; plaintext is read no more
         if carried:
             transport.protocol.dataReceived(carried)
@@ -1480,11 +1493,11 @@ class AsyncChat(Protocol, Swept):
             self.setTimeout(self.idle_timeout)
 
     def _touch(self) -> None:
-        if not self.is_open:
-            return
-        if self.timeOut != self.idle_timeout:
-            self.setTimeout(self.idle_timeout)
-        elif self.timeOut is not None:
+        timeout = self.idle_timeout
+        if self.timeOut != timeout:
+            if self._life.state is State.OPEN:
+                self.setTimeout(timeout)
+        elif timeout is not None:
             self.resetTimeout()
 
     def _failed(self) -> None:
@@ -1530,6 +1543,7 @@ class AsyncChat(Protocol, Swept):
             return False
         self._life = after
         if before.reason is None:
+            self._watches_input = True
             self._stop_input()
         return True
 

@@ -101,7 +101,7 @@ class Held(bytearray):
 def counting_framer(terminator: Terminator) -> Framer:
     framer = Framer()
     framer.set_terminator(terminator)
-    framer._held = Held()
+    framer._prefix = Held()
     Work.scanned = Work.copied = 0
     return framer
 
@@ -129,7 +129,7 @@ def work_per_byte(terminator: Terminator, stream: bytes, chunk: int) -> float:
     for start in range(0, len(stream), chunk):
         framer.feed(Counted(stream[start : start + chunk]))
         framer.deliver(handler)
-        held = max(held, len(framer._held))
+        held = max(held, framer._held)
     assert handler.bytes > 0 or handler.messages > 0
     assert held < 100, "what is held back does not grow"
     return (Work.scanned + Work.copied) / len(stream)

@@ -20,11 +20,13 @@ the messages. What keeps it so:
   for each chunk. When a callback interrupts it, the chunk's rest is searched
   message by message.
 
-What is ordinary is kept short, because it is run for each chunk or each message:
-a chunk without the terminator's first byte is handed over as it is (looking for
-one byte is many times faster than looking for two); a message found by the split
-costs its two callbacks and what tells :meth:`Framer._interrupt` which one is
-being made. ``tests/protocol/test_calls_per_message.py`` counts the Python calls.
+What is ordinary is kept short, because it is run for each chunk or each message.
+Where nothing is left from before (``_seek``, ``_counts``), a chunk without the
+terminator's first byte, or shorter than what is still counted, is handed over as it
+is: one look, as for one byte it is many times faster than for two. A message found
+by the split costs its two callbacks and what tells :meth:`Framer._interrupt` which
+one is being made. All that is rarer is in :meth:`Framer._step`.
+``tests/protocol/test_calls_per_message.py`` counts the Python calls.
 """
 
 from __future__ import annotations
@@ -75,7 +77,6 @@ def ignore(handler: Any, result: object) -> None:
 
 
 _NOTHING_HELD = Link()
-_NEVER_HELD: Any = b""  # a bytearray is made when something is, which may be never
 _NO_PIECES: list[bytes] = []  # while none are walked through; nobody writes to it
 _NEVER_ASKED = object()
 _NEVER_SET = object()
@@ -109,7 +110,7 @@ class Framer:
 
     :param joins: whether a chunk is joined to what is left of those before it, as in
         the removed module, rather than queued behind it. To be used where that is rare.
-    :ivar received: how many bytes came; counted by who feeds it, if at all.
+    :ivar received: how many bytes came.
     :ivar stopped: True from :meth:`stop` to :meth:`go`.
 
     >>> class Print:
@@ -128,6 +129,7 @@ class Framer:
     __slots__ = (
         "_asked",
         "_begun",
+        "_counts",
         "_data",
         "_due",
         "_held",
@@ -141,6 +143,8 @@ class Framer:
         "_messages",
         "_pieces",
         "_pos",
+        "_prefix",
+        "_seek",
         "_skipping",
         "_terminator",
         "_unsplit",
@@ -159,14 +163,21 @@ class Framer:
         self._terminator: Terminator = None
         self._matcher: Matcher | None = None
         self._asked: object = _NEVER_SET
-        # Input not yet consumed, in order: _held, _data from _pos on, _late. A chunk
+        # Input not yet consumed, in order: what is held back, _data from _pos on, _late. A chunk
         # that is used up is let go: then _data is empty and _pos is 0.
-        self._held: bytearray = _NEVER_HELD
+        # How many bytes are held back, and which, unless it is the beginning of a byte string.
+        self._held = 0
+        self._prefix: bytes | bytearray = b""
         self._link = _NOTHING_HELD
         self._data = b""
         self._pos = 0
         self._unsplit = False
         self._late: deque[bytes] | None = None
+        # While nothing is left to be done: the first byte of the terminator, so that a chunk
+        # in which it does not occur is known to be from the middle of a message; or how many
+        # bytes are counted still. Else None and 0: there may be more to do with what comes.
+        self._seek: int | None = None
+        self._counts = 0
         # The message: bytes collected by a searched terminator, and what is owed.
         self._length = 0
         self._begun = False  # whether something else was collected of it
@@ -235,7 +246,13 @@ class Framer:
         the old terminator stays.
         """
         matcher = None
-        if type(terminator) is not int or terminator <= 0 or max_match is not None:
+        if type(terminator) is int and terminator > 0 and max_match is None:
+            if self._matcher is None:  # one count behind another, as frames have it
+                self._asked = _NEVER_ASKED
+                self._counts = self._in_hand = 0
+                self._terminator = terminator
+                return
+        else:
             compiled = compile_terminator(terminator, max_match)
             if isinstance(compiled, int):
                 terminator = compiled if terminator else terminator
@@ -245,6 +262,7 @@ class Framer:
             else:
                 matcher, terminator = compiled, compiled.literal or terminator
         self._asked = _NEVER_ASKED
+        self._seek, self._counts = None, 0
         if self._walk is not None:
             self._interrupt()
         if self._held:
@@ -261,6 +279,7 @@ class Framer:
 
         What is left of the input belongs to the new message, until :meth:`take_up`.
         """
+        self._seek, self._counts = None, 0
         if self._walk is not None:
             self._interrupt()
         if self._held:
@@ -302,8 +321,14 @@ class Framer:
         # What was held back for the old terminator is input like any other.
         # Joined to the rest of the chunk, once for each chunk at the most.
         rest = self._data[self._pos :]
-        self._data, self._pos, self._unsplit = bytes(self._held) + rest, 0, True
-        self._held.clear()
+        self._data, self._pos, self._unsplit = self._held_bytes() + rest, 0, True
+        self._held = 0
+
+    def _held_bytes(self) -> bytes:
+        matcher = self._matcher
+        if not self._held or matcher is None:
+            return b""
+        return bytes(self._prefix) if matcher.literal is None else matcher.literal[: self._held]
 
     def _adopt(self, answer: Terminator) -> None:
         # An overridden get_terminator() answered. A count that is under way goes
@@ -319,6 +344,11 @@ class Framer:
 
     def feed(self, data: bytes) -> None:
         """Take a chunk received, behind those before; :meth:`deliver` makes the calls."""
+        self.received += len(data)
+        self._append(data)
+
+    def _append(self, data: bytes) -> None:
+        self._seek, self._counts = None, 0
         if not (self._data or self._late):
             self._data, self._unsplit = data, True
         elif self._joins:
@@ -334,14 +364,14 @@ class Framer:
         A look from a callback ends the fast way through the chunk.
         """
         self._interrupt()
-        return b"".join([self._held, self._data[self._pos :], *(self._late or ())])
+        return b"".join([self._held_bytes(), self._data[self._pos :], *(self._late or ())])
 
     @unread.setter
     def unread(self, data: bytes) -> None:
+        self._seek, self._counts = None, 0
         if self._walk is not None:
             self._interrupt()
-        if self._held:
-            self._held.clear()
+        self._held = 0
         self._late = None
         self._data, self._pos, self._unsplit = bytes(data), 0, True
         self._link = _NOTHING_HELD if self._matcher is None else self._matcher.root
@@ -377,6 +407,7 @@ class Framer:
 
     def stop(self) -> None:
         """Make no more calls, beginning now, until :meth:`go`."""
+        self._seek, self._counts = None, 0
         if self._walk is not None:
             self._interrupt()
         self.stopped = True
@@ -409,167 +440,254 @@ class Framer:
         :param ask: called with `handler` before each look: an overridden
             ``get_terminator``.
         """
-        if self._walk is not None:
-            self._interrupt()
-        self._in_hand = 0
+        size = len(data)
+        self.received += size
+        seek = self._seek
+        if seek is not None and size and ask is None:
+            # Nothing is left of what came before: the chunk has the terminator's first byte,
+            # or is from the middle of a message.
+            if seek not in data:
+                length = self._length + size
+                if limit is None or length <= limit:
+                    self._length = length
+                    handler.collect_incoming_data(data)
+                    if self._seek is not None:
+                        return
+                    data, seek = b"", None
+        elif 0 < size < self._counts and ask is None:
+            # Nothing is left either: it is from the middle of a counted message.
+            self._counts = self._terminator = self._counts - size
+            self._in_hand = size
+            self._begun = True
+            try:
+                handler.collect_incoming_data(data)
+            finally:
+                self._in_hand = 0
+            if self._counts:
+                return
+            data = b""
+        else:
+            seek = None
+        self._seek = None
+        if seek is None:
+            self._counts = self._in_hand = 0
+            if self._walk is not None:
+                self._interrupt()
         if self._data or self._late:
-            self.feed(data)
-        elif (
-            (self._held or self._due or self._skipping or self.stopped)
-            or (ask is not None or not data)
-            or ((matcher := self._matcher) is None or matcher.literal is None)
-            or (matcher.first in data)
-            or (limit is not None and self._length + len(data) > limit)
-        ):
+            self._append(data)
+        else:
             self._data, self._unsplit = data, True
-        else:  # it is from the middle of a message, and nothing is left from before it
-            self._length += len(data)
-            handler.collect_incoming_data(data)
-        while not self.stopped:
-            if self._due is not None:
-                due, self._due = self._due, None
-                if due is _TOO_LONG:
-                    handler.message_too_long()
-                else:
+        while (self._data or self._due is not None or self._late) and not self.stopped:
+            if seek is None and not self._step(handler, limit, settle, ask):
+                continue
+            # All messages of a chunk by one split.
+            seek = None
+            matcher: Matcher = self._matcher  # type: ignore[assignment]
+            literal: bytes = matcher.literal  # type: ignore[assignment]
+            data, self._unsplit = self._data, False
+            size = len(data)
+            near = limit is not None and self._length + size > limit
+            pieces = data.split(literal) if size < _RARE else matcher.split(data, _RARE)
+            rest = pieces.pop()
+            if pieces:
+                if near and self._has_longer(pieces, limit):
+                    continue  # one by one, with a closer look
+                self._length = 0
+                self._begun = False
+                self._matched = literal
+                if len(pieces) > 1:
+                    if not self._walk_through(handler, pieces, settle):
+                        continue
+                else:  # as most short chunks have it: there is nothing to walk through
+                    self._data = rest
+                    piece = pieces[0]
+                    if piece:
+                        self._due = _FOUND
+                        handler.collect_incoming_data(piece)
+                        if self._due is None or self.stopped:
+                            continue  # type: ignore[unreachable]
+                        self._due = None
                     self._messages += 1
                     result = handler.found_terminator()
                     if result is not None:
                         settle(handler, result)
-                continue
+                    if self._data is not rest or self._matcher is not matcher or self.stopped:
+                        continue
+            if not rest:
+                self._data = b""
+            elif near or rest[-1] in matcher.inner:
+                self._end_chunk(handler, matcher, rest, limit)
+            else:
+                self._data = b""
+                self._length += len(rest)
+                handler.collect_incoming_data(rest)
+        if not self.stopped:
+            # What may be handed over without a closer look from now on?
+            found = self._matcher
+            if found is None:
+                self._counts = self._terminator or 0  # type: ignore[assignment]
+            elif not (self._held or self._skipping):
+                self._seek = found.first
+
+    def _has_longer(self, pieces: list[bytes], limit: int | None) -> bool:
+        # Whether a message outgrows the limit, the first with what was collected of it.
+        assert limit is not None
+        return len(pieces[0]) + self._length > limit or max(map(len, pieces)) > limit
+
+    def _step(
+        self,
+        handler: Handler,
+        limit: int | None,
+        settle: Callable[[Any, object], None],
+        ask: Callable[[Any], Terminator] | None,
+    ) -> bool:
+        # Gets on by a call of the handler or two, or more. Answers whether there is a chunk
+        # instead that may be split.
+        if self._due is None:
             if not self._data:
-                if not self._late:
-                    return
+                assert self._late
                 self._data, self._unsplit = self._late.popleft(), True
             if ask is not None:
                 self._adopt(ask(handler))
                 if self.stopped or not self._data:
-                    continue
+                    return False
             matcher = self._matcher
             if matcher is None:
-                self._count(handler, settle)
+                self._count(handler, settle, ask is not None)
             elif not self._unsplit or self._skipping or ask is not None or matcher.literal is None:
                 self._search(handler, matcher, limit)
             elif self._held:
                 self._go_on(handler, matcher, matcher.literal, limit)
-            elif not self._split(handler, matcher, limit, settle):
-                self._search(handler, matcher, limit)
-
-    def _count(self, handler: Handler, settle: Callable[[Any, object], None]) -> None:
-        # A counted message, or the part of it that the chunk has.
-        data, pos = self._data, self._pos
-        wanted: int = self._terminator or 0  # type: ignore[assignment]
-        end = pos + wanted
-        if wanted and end < len(data):
-            self._pos = end
-            data = data[pos:end]
-        else:
-            self._data, self._pos = b"", 0
-            if pos:
-                data = data[pos:]
-        if wanted:
-            self._in_hand = taken = len(data)
-            self._terminator = wanted - taken
-            if taken == wanted:
-                self._matched = None
-                self._length = 0
-                self._begun = False
-                self._due = _FOUND
             else:
-                self._begun = True
+                if self._pos:
+                    self._data, self._pos = self._data[self._pos :], 0
+                return True
+            if self._due is None or self.stopped:  # type: ignore[unreachable]
+                return False
+        due, self._due = self._due, None
+        if due is _TOO_LONG:
+            handler.message_too_long()
         else:
-            self._begun = True
-        try:
-            handler.collect_incoming_data(data)
-        finally:
-            self._in_hand = 0
-        if self._due is _FOUND and not self.stopped:
+            self._messages += 1
+            result = handler.found_terminator()
+            if result is not None:
+                settle(handler, result)
+        return False
+
+    def _count(self, handler: Handler, settle: Callable[[Any, object], None], asks: bool) -> None:
+        # The counted messages of a chunk; one, where the terminator is asked for.
+        data, size = self._data, len(self._data)
+        self._matched = None
+        while True:
+            pos, wanted = self._pos, self._terminator or 0
+            end: int = pos + wanted  # type: ignore[operator]
+            if not wanted or end > size:
+                self._count_part(handler, data[pos:] if pos else data)
+                return
+            if end < size:
+                self._pos = end
+                piece = data[pos:end]
+            else:
+                self._data, self._pos = b"", 0
+                piece = data[pos:] if pos else data
+            self._length, self._begun, self._due = 0, False, _FOUND
+            self._terminator, self._in_hand = 0, wanted  # type: ignore[assignment]
+            try:
+                handler.collect_incoming_data(piece)
+            finally:
+                self._in_hand = 0
+            if self._due is None or self.stopped:
+                return
             self._due = None
             self._messages += 1
             result = handler.found_terminator()
             if result is not None:
                 settle(handler, result)
+            if self._data is not data or self._matcher is not None or self.stopped or asks:
+                return
+
+    def _count_part(self, handler: Handler, piece: bytes) -> None:
+        # The chunk's end: of a message that goes on.
+        self._data, self._pos = b"", 0
+        self._begun = True
+        if self._terminator:
+            self._in_hand = len(piece)
+            self._terminator -= len(piece)  # type: ignore[operator]
+        try:
+            handler.collect_incoming_data(piece)
+        finally:
+            self._in_hand = 0
+
+    def _walk_through(
+        self, handler: Handler, pieces: list[bytes], settle: Callable[[Any, object], None]
+    ) -> bool:
+        # Messages that one split has found. Meanwhile the offset stays at their beginning:
+        # _interrupt() works out where they are, and empties the list. Answers False then.
+        self._pieces = pieces
+        self._walk = walk = iter(pieces)
+        count, found = len(pieces), _FOUND
+        try:
+            for piece in walk:
+                if piece:
+                    # Owed from now on: whoever interrupts the walk pays it first.
+                    self._due = found
+                    handler.collect_incoming_data(piece)
+                    if not pieces:
+                        return False
+                    self._due = None
+                result = handler.found_terminator()
+                if result is not None:
+                    settle(handler, result)
+        except BaseException:
+            self._interrupt()
+            raise
+        if not pieces:
+            return False
+        self._walk = None
+        self._pieces = _NO_PIECES
+        self._messages += count
+        return True
 
     def _go_on(self, handler: Handler, matcher: Matcher, literal: bytes, limit: int | None) -> None:
-        # A byte string that was begun. All of the chunk may belong to it; or it is joined
-        # to what was held back where that is no more than the chunk, so that each byte is
+        # A byte string that was begun: it goes on, as far as the chunk does; or not. Then what
+        # was held back is joined to the chunk where that is no less, so that each byte is
         # copied once more at the most; or the automaton goes on byte by byte.
-        data, held = self._data, len(self._held)
-        if held + len(data) < len(literal) and literal.startswith(data, held) and not self._pos:
-            self._held += data
-            self._link = matcher.path[held + len(data)]
+        data, pos, held = self._data, self._pos, self._held
+        missing, size = len(literal) - held, len(data) - pos
+        if size < missing and literal.startswith(data, held) and not pos:
+            self._held = held = held + size
+            self._link = matcher.path[held]
             self._data = b""
-        elif held <= len(data) - self._pos:
+        elif size >= missing and literal.endswith(data[pos : pos + missing]):
+            self._held, self._link = 0, matcher.root
+            self._length, self._begun = 0, False
+            self._matched = literal
+            self._due = _FOUND
+            self._data, self._pos = data[pos + missing :], 0
+        elif held <= size:
             self._release_held()
             self._link = matcher.root
         else:
             self._search(handler, matcher, limit)
 
-    def _split(
-        self,
-        handler: Handler,
-        matcher: Matcher,
-        limit: int | None,
-        settle: Callable[[Any, object], None],
-    ) -> bool:
-        # All messages of a chunk by one split. While they are walked through, the
-        # offset stays at their beginning: _interrupt() works out where they are.
-        # Answers False where some message is too long and needs a closer look.
-        self._unsplit = False
-        data, literal = self._data, matcher.literal
-        if self._pos:
-            data, self._pos = data[self._pos :], 0
-            self._data = data
-        pieces = data.split(literal) if len(data) < _RARE else matcher.split(data, _RARE)
-        rest = pieces.pop()
-        if pieces:
-            if limit is not None and (
-                len(pieces[0]) + self._length > limit
-                or (len(data) > limit and max(map(len, pieces)) > limit)
-            ):
-                return False
-            self._length = 0
-            self._begun = False
-            self._matched = literal
-            self._pieces = pieces
-            self._walk = walk = iter(pieces)
-            found = _FOUND
-            try:
-                for piece in walk:
-                    if piece:
-                        # Owed from now on: whoever interrupts the walk pays it first.
-                        self._due = found
-                        handler.collect_incoming_data(piece)
-                        if self._walk is not walk:
-                            return True
-                        self._due = None
-                    result = handler.found_terminator()
-                    if result is not None:
-                        settle(handler, result)
-            except BaseException:
-                self._interrupt()
-                raise
-            if self._walk is not walk:
-                return True
-            self._walk = None
-            self._pieces = _NO_PIECES
-            self._messages += len(pieces)
-        link = matcher.tail(rest, 0) if matcher.first in rest else matcher.root
+    def _end_chunk(
+        self, handler: Handler, matcher: Matcher, rest: bytes, limit: int | None
+    ) -> None:
+        # The end of a chunk that may begin the terminator, or outgrow the limit. Nothing is
+        # held back yet.
+        link = matcher.tail(rest, 0)
         keep = link.held
         length = self._length + len(rest) - keep
         if limit is not None and length > limit:
-            self._pos = len(data) - len(rest)
-            self._consume(handler, matcher, len(data), link, limit)
-            return True
+            self._pos = len(self._data) - len(rest)
+            self._consume(handler, matcher, len(self._data), link, limit)
+            return
         self._data, self._length = b"", length
         if keep:
-            if self._held is _NEVER_HELD:
-                self._held = bytearray()
-            self._held += rest[-keep:]
-            self._link = link
+            self._held, self._link = keep, link
             rest = rest[:-keep]
         if rest:
             handler.collect_incoming_data(rest)
-        return True
 
     def _interrupt(self) -> None:
         # Ends the walk through a split, if there is one, and moves the offset
@@ -601,7 +719,7 @@ class Framer:
     ) -> None:
         # Takes the input up to `end`, where the automaton stands at `link`.
         data, pos = self._data, self._pos
-        piece = self._take(pos, end, link.matched or link.held)
+        piece = self._take(matcher.literal, pos, end, link.matched or link.held)
         self._move_to(end)
         length = self._length + len(piece)
         if limit is not None and length > limit and not self._skipping:
@@ -612,8 +730,8 @@ class Framer:
             self._due = _TOO_LONG
             piece = piece[:room]
         elif link.matched:
-            self._matched = matcher.literal or (matcher, bytes(self._held))
-            self._held.clear()
+            self._matched = matcher.literal or (matcher, self._held_bytes())
+            self._held = 0
             self._length, self._link = 0, matcher.root
             self._begun = False
             self._due = None if self._skipping else _FOUND
@@ -627,28 +745,35 @@ class Framer:
         if piece:
             handler.collect_incoming_data(piece)
 
-    def _take(self, pos: int, end: int, keep: int) -> bytes:
+    def _take(self, literal: bytes | None, pos: int, end: int, keep: int) -> bytes:
         # Holds back the last `keep` of the bytes held back and data[pos:end];
         # returns those before them.
-        if self._held is _NEVER_HELD:
-            self._held = bytearray()
-        data, held = self._data, self._held
+        data, held, self._held = self._data, self._held, keep
+        if literal is not None:
+            more = held + end - pos - keep
+            if more <= held:
+                return literal[:more]
+            piece = data[pos : pos + more - held]
+            return literal[:held] + piece if held else piece
+        prefix = self._prefix
+        if not isinstance(prefix, bytearray):
+            prefix = self._prefix = bytearray()
+        elif not held:
+            prefix.clear()
         split = end - keep
         if split >= pos:
-            piece = bytes(held) + data[pos:split] if held else data[pos:split]
-            held[:] = data[split:end]
+            piece = bytes(prefix) + data[pos:split] if prefix else data[pos:split]
+            prefix[:] = data[split:end]
             return piece
-        held += data[pos:end]
-        if len(held) == keep:
-            return b""
-        piece = bytes(held[:-keep])
-        del held[:-keep]
+        prefix += data[pos:end]
+        piece = bytes(prefix[:-keep])
+        del prefix[:-keep]
         return piece
 
     def _put_back(self, data: bytes, pos: int, end: int, excess: bytes) -> None:
         # What is past the limit, and what is held back behind it, is input again.
-        rest = excess + self._held
-        self._held.clear()
+        rest = excess + self._held_bytes()
+        self._held = 0
         if len(rest) <= end - pos:
             self._data, self._pos = data, end - len(rest)
             return

@@ -66,7 +66,9 @@ class Matcher:
 
     :ivar literal: the terminator itself where it is a single byte string,
         otherwise None.
-    :ivar first: its first byte then, otherwise -1.
+    :ivar first: its first byte then, otherwise None.
+    :ivar inner: its bytes then but for the last: a chunk that ends with none of them does not
+        end with its beginning.
     :ivar path: its links then: ``path[n]`` is the one behind n of its bytes.
     :ivar longest: the longest match, in bytes.
     :ivar describe: what to tell a handler about the bytes that matched.
@@ -83,7 +85,8 @@ class Matcher:
     ) -> None:
         self.root = root
         self.literal = literal
-        self.first: int = -1 if literal is None else literal[0]
+        self.first: int | None = None if literal is None else literal[0]
+        self.inner = frozenset(() if literal is None else literal[:-1])
         self.path: list[Link] = [root]
         for byte in literal or b"":
             self.path.append(self.path[-1][byte])
@@ -151,17 +154,21 @@ class Matcher:
     def tail(self, data: bytes, pos: int) -> Link:
         """The link at the end of ``data[pos:]``, in which there is no match."""
         link = self.root
-        if self._reach:
-            start = max(pos, len(data) - self._reach)
-            if self.literal is not None:
-                start = data.find(self.literal[:1], start)
-                if start < 0:
-                    return link
-                rest = data[start:]
-                if self.literal.startswith(rest):
-                    return self.path[len(rest)]
-            for byte in data[start:]:
-                link = link[byte]
+        if self.literal is not None:
+            if pos == len(data) or data[-1] not in self.inner:
+                return link
+            if self._reach == 1:
+                return self.path[1]
+        start = max(pos, len(data) - self._reach)
+        if self.literal is not None:
+            start = data.find(self.literal[:1], start)
+            if start < 0:
+                return link
+            rest = data[start:]
+            if self.literal.startswith(rest):
+                return self.path[len(rest)]
+        for byte in data[start:]:
+            link = link[byte]
         return link
 
 
