@@ -36,7 +36,7 @@ class Goal:
         return ratio(results, ours, theirs, self.by)
 
     def possible(self, results: Results) -> Spread | None:
-        """The same ratio of a loop without any framework."""
+        """The same ratio of who shows the limit: a loop without any framework, say."""
         if not self.limit or self.limit == self.peer:
             return None
         return ratio(results, (self.workload, self.limit), (self.workload, self.peer))
@@ -105,15 +105,15 @@ def _framing_goals() -> list[Goal]:
 
 def _wire_goals() -> list[Goal]:
     goals = [
-        Goal("echo-1x1000", "AsyncChat", "LineReceiver", 3.0),
-        Goal("echo-50x100", "AsyncChat", "LineReceiver", 1.9),
+        Goal("echo-1x1000", "AsyncChat", "LineReceiver", 3.0, limit="Protocol by hand"),
+        Goal("echo-50x100", "AsyncChat", "LineReceiver", 1.9, limit="Protocol by hand"),
         *(Goal(each, "AsyncChat", "Protocol by hand", 1.0) for each in _ECHO),
         *(Goal(each, "drop-in", peer, 1.2) for each in _ECHO for peer in _REMOVED),
         *(Goal(each, "drop-in over TransportSocket", "LineReceiver", 1.5) for each in _ECHO),
     ]
     for workload, floor in (("pingpong-1", 0.9), ("pingpong-100", 1.1)):
         goals += [
-            Goal(workload, "AsyncChat", "LineReceiver", 1.3),
+            Goal(workload, "AsyncChat", "LineReceiver", 1.3, limit="Protocol by hand"),
             Goal(workload, "AsyncChat", "Protocol by hand", 0.98),
             *(Goal(workload, "drop-in", peer, floor) for peer in _REMOVED),
         ]

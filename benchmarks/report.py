@@ -23,7 +23,7 @@ def render(results: Results, markdown: bool = False) -> str:
     page = _Page(markdown)
     page.paragraph(_where(results))
     page.heading("Goals")
-    page.table(("workload", "ours", "beside", "goal", "measured", "bare loop", ""), _goals(results))
+    page.table(("workload", "ours", "beside", "goal", "measured", "limit", ""), _goals(results))
     if "idle-0" in results["workloads"]:
         page.heading("Among idle connections: what none idle costs, to what so many cost")
         page.table(("peer", "1,000 idle", "5,000 idle"), _among_idle(results))
@@ -112,6 +112,8 @@ def _goal(results: Results, goal: Goal) -> Sequence[str]:
         )
         return goal.workload, goal.face, beside, bound, "", limit, reason
     verdict = "holds" if goal.holds(measured) else "MISSED"
+    if verdict == "MISSED" and possible is not None and not goal.holds(possible):
+        verdict = "out of reach"
     return goal.workload, goal.face, beside, bound, _spread(measured), limit, verdict
 
 

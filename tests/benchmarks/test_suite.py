@@ -246,12 +246,24 @@ def test_the_report_says_which_goals_hold() -> None:
     lines = report.render(found, markdown=True).splitlines()
 
     assert (
-        "| echo-1x1000 | AsyncChat | LineReceiver | >= 3 | 3.50 (3.50-3.50) |  | holds |" in lines
+        "| echo-1x1000 | AsyncChat | LineReceiver | >= 3 | 3.50 (3.50-3.50) | 7.00 | holds |"
+        in lines
     )
     assert (
         "| echo-1x1000 | AsyncChat | Protocol by hand | >= 1 | 0.50 (0.50-0.50) |  | MISSED |"
         in lines
     )
+
+
+def test_a_goal_that_the_limit_itself_misses_is_out_of_reach() -> None:
+    found = results(
+        lines_10_in_64k={"AsyncChat": [1.0], "LineReceiver": [4.0], "bare split": [0.8]},
+    )
+
+    assert (
+        "| lines-10-in-64k | AsyncChat | LineReceiver | >= 11 | 4.00 (4.00-4.00) | 5.00 "
+        "| out of reach |"
+    ) in report.render(found, markdown=True)
 
 
 def test_the_report_says_why_somebody_was_not_measured() -> None:
