@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,30 @@ class _WithDefault(property):
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self.default if instance is None else super().__get__(instance, owner)
+
+
+class _Asked:
+    """``get_terminator()``: an object that is given one of its own is asked from then on.
+
+    So nobody has to look, with each chunk, whether it has.
+    """
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+
+    def __get__(self, channel: Any, kind: type | None = None) -> Any:
+        if channel is None:
+            return self._function
+        return channel._txa_get_terminator or MethodType(self._function, channel)
+
+    def __set__(self, channel: Any, function: Any) -> None:
+        channel._txa_get_terminator = function
+        channel._txa_overridden = channel._txa_asks = True
+
+    def __delete__(self, channel: Any) -> None:
+        if channel._txa_get_terminator is None:
+            raise AttributeError("get_terminator")
+        channel._txa_get_terminator = None
 
 
 #: Where a program has a property ``producer_fifo``: that is where its queue is.
@@ -147,9 +171,10 @@ class async_chat(asyncore.dispatcher):
     incoming: list[bytes]
 
     # Whether get_terminator() is to be asked before each look at the input: there never
-    # was a terminator, or a bad one, or a subclass has a property of its own.
+    # was a terminator, or a bad one, or it, or a property that it needs, is somebody else's.
     _txa_asks = True
     _txa_overridden = False
+    _txa_get_terminator: Any = None
     _txa_terminator: Any = _NEVER_SET
     _txa_bad_terminator: Exception | None = None
     _txa_framing: Framer | None = None
@@ -173,6 +198,7 @@ class async_chat(asyncore.dispatcher):
         ``producer_fifo``; and properties of these names."""
         super().__init_subclass__(**kwargs)
         cls._txa_refills = cls.refill_buffer is not async_chat.refill_buffer
+        cls._txa_overridden = cls.get_terminator is not async_chat.get_terminator
         for name in ("terminator", "ac_in_buffer", "producer_fifo"):
             ours: property = vars(async_chat)[name]
             found = next(vars(each)[name] for each in cls.__mro__ if name in vars(each))
@@ -258,7 +284,7 @@ class async_chat(asyncore.dispatcher):
         self._txa_terminator = term
         framer = self._txa_framing
         if framer is None:
-            framer = self._txa_framing = Framer(joins=True)
+            framer = self._txa_framer_made()
         try:
             framer.set_terminator(term or None)
         except (TypeError, ValueError) as error:
@@ -287,10 +313,16 @@ class async_chat(asyncore.dispatcher):
     @property
     def _txa_framer(self) -> Framer:
         if self._txa_framing is None:
-            self._txa_framing = Framer(joins=True)
+            self._txa_framer_made()
             if self._txa_terminator is not _NEVER_SET:
                 self.terminator = self._txa_terminator
-        return self._txa_framing
+        return self._txa_framing  # type: ignore[return-value]
+
+    def _txa_framer_made(self) -> Framer:
+        if type(self).get_terminator is not _get_terminator:  # since the class was made, maybe
+            self._txa_overridden = True
+        framer = self._txa_framing = Framer(joins=True)
+        return framer
 
     @property
     def _txa_encoding(self) -> str | None:
@@ -315,13 +347,7 @@ class async_chat(asyncore.dispatcher):
                 framer.feed(data)
                 return
             framer.go()
-        try:
-            # Who is to be asked for the terminator before each look? Nobody, where it
-            # can only have been set through the property above.
-            own = self.get_terminator.__func__ is _get_terminator  # type: ignore[attr-defined]
-        except AttributeError:  # a plain function, say
-            own = False
-        ask: Any = None if own and not self._txa_asks else _ask
+        ask: Any = _ask if self._txa_asks else None
         framer.deliver(self, data, self._txa_limit, ignore, ask)  # type: ignore[arg-type]
         # Stopped by a close, by output that has no room, or by a callback that has set
         # what can't be a terminator: that is complained of if there is more to judge by it.
@@ -331,7 +357,7 @@ class async_chat(asyncore.dispatcher):
             if self._txa_counts and self._txa_puts_back(framer):
                 break
             framer.go()
-            ask = None if own and not self._txa_asks else _ask
+            ask = _ask if self._txa_asks else None
             framer.deliver(self, b"", self._txa_limit, ignore, ask)  # type: ignore[arg-type]
         if self._txa_look_for_boundary is not None:
             self._txa_look_for_boundary()
@@ -707,5 +733,7 @@ if not TYPE_CHECKING:
 _ask = async_chat._txa_ask
 _initiate_send, _send = async_chat.initiate_send, async_chat.send
 _get_terminator = async_chat.get_terminator
+if not TYPE_CHECKING:
+    async_chat.get_terminator = _Asked(_get_terminator)
 
 quiet_predicates.update((async_chat.readable, async_chat.writable))
