@@ -21,7 +21,7 @@ from txasynchat.core.framing import Framer, ignore
 from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes, fifo, simple_producer
 from txasynchat.core.terminators import Terminator, find_prefix_at_end
 from txasynchat.legacy.readiness import OUT
-from txasynchat.legacy.watches import SoftSocket, quiet_predicates
+from txasynchat.legacy.watches import SoftSocket, queue_predicates, quiet_predicates
 
 if TYPE_CHECKING:
     from abc import abstractmethod as _abstract
@@ -218,10 +218,12 @@ class async_chat(asyncore.dispatcher):
     ) -> None:
         self.ac_in_buffer = b""
         self.incoming = []
-        # Here: a dict that grows later is no longer shared by all; and what each event asks
-        # for is had faster from the object than from its class.
+        self.ac_out_buffer = b""
+        # Here, although the class has them: a dict that grows later is no longer shared by all;
+        # and what each event asks for is had faster from the object than from its class.
         self._txa_producer_fifo = None
-        self._txa_gatherer = None
+        self._txa_gatherer = self._txa_lock = None
+        self._txa_sending = self._txa_counts = False
         self._txa_limit = None
         self._txa_look_for_boundary = None
         asyncore.dispatcher.__init__(self, sock, map)
@@ -455,12 +457,15 @@ class async_chat(asyncore.dispatcher):
             if not isinstance(given, (bytearray, memoryview)):
                 raise TypeError(f"push() takes bytes, not {type(given).__name__}: encode it before")
             data = bytes(given)  # a copy of what its owner may still change
+        queue = self._txa_producer_fifo
+        if queue is None:
+            queue = self._txa_make_queue()
         size = self.ac_out_buffer_size
         if len(data) > size:
             view = memoryview(data)
-            self.producer_fifo.extend(view[at : at + size] for at in range(0, len(data), size))
+            queue.extend(view[at : at + size] for at in range(0, len(data), size))
         else:
-            self.producer_fifo.append(data)
+            queue.append(data)
         self.initiate_send()
         if self._txa_counts:
             self._txa_pushes += 1
@@ -525,7 +530,6 @@ class async_chat(asyncore.dispatcher):
 
     def initiate_send(self) -> None:
         """Send once, what comes next in the queue. From any thread."""
-        # Few calls from here to send(): this is what each answer takes.
         lock = self._txa_lock
         if lock is None:
             lock = self._txa_make_lock()
@@ -534,8 +538,33 @@ class async_chat(asyncore.dispatcher):
             lock.release()
             return  # called by a producer, or by send(): the outer call goes on
         self._txa_sending = True
+        ended = False
         try:
-            ended = self._txa_send_next()
+            queue = self._txa_producer_fifo
+            first = queue[0] if queue else None
+            if (
+                type(first) is not bytes
+                or not 0 < len(first) <= self.ac_out_buffer_size
+                or not self.connected
+                or self.ac_out_buffer
+                or self._txa_awaited is not None
+                or self._txa_refills
+            ):
+                ended = self._txa_send_next()
+            else:
+                # What most answers are, one item that goes out as it is: few calls to send().
+                try:
+                    sent = self.send(first)
+                except OSError as error:
+                    self._txa_not_sent(error)
+                else:
+                    queue = self._txa_producer_fifo
+                    if not sent or not queue or queue[0] is not first:
+                        pass  # not now; or the queue was dropped meanwhile
+                    elif sent >= len(first):
+                        del queue[0]
+                    else:
+                        queue[0] = first[sent:]
         except BaseException:
             self._txa_touch()
             raise
@@ -548,7 +577,7 @@ class async_chat(asyncore.dispatcher):
         watch = self._txa_watch
         if (
             watch is not None
-            and (watch.wanted & OUT or self._txa_producer_fifo or self.ac_out_buffer)
+            and (self._txa_producer_fifo or self.ac_out_buffer or watch.wanted & OUT)
             # An overridden writable() is not asked here: the loop does that, once in a round.
             and watch.waits_to_write != async_chat.writable(self)
         ):
@@ -593,10 +622,8 @@ class async_chat(asyncore.dispatcher):
             part = bytes(part)
         try:
             sent = self.send(part)
-        except asyncore._TLS_WAITS:
-            return False
-        except OSError:
-            asyncore._handle_error(self)
+        except OSError as error:
+            self._txa_not_sent(error)
             return False
         if not sent:
             return False
@@ -627,14 +654,10 @@ class async_chat(asyncore.dispatcher):
             self.socket, (asyncore.Socket, SoftSocket)
         )
 
-    def _txa_send(self, data: bytes) -> int:
-        try:
-            return self.send(data) or 0
-        except asyncore._TLS_WAITS:
-            return 0
-        except OSError:
+    def _txa_not_sent(self, error: OSError) -> None:
+        # Called while what send() has raised is handled.
+        if not isinstance(error, asyncore._TLS_WAITS):
             asyncore._handle_error(self)
-            return 0
 
     def _txa_ask_producer(self, producer: MoreProducer) -> None:
         data = producer.more()
@@ -737,3 +760,4 @@ if not TYPE_CHECKING:
     async_chat.get_terminator = _Asked(_get_terminator)
 
 quiet_predicates.update((async_chat.readable, async_chat.writable))
+queue_predicates.add(async_chat.writable)

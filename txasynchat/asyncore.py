@@ -186,6 +186,9 @@ def _closes(obj: Any) -> int:
 def _serve_as_select(channels: ChannelSet, ready: Round) -> None:
     # All that can be read, then all that can be written, as select.select() lists them.
     kinds = ready.kinds
+    if kinds == readiness.IN:  # as most of the time
+        channels.hand_out(ready, kinds, read)
+        return
     if kinds & readiness.IN:
         channels.hand_out(ready, readiness.IN, read)
     if kinds & readiness.OUT:
@@ -273,18 +276,19 @@ def loop(
     limit = None if serve is _serve_as_poll and timeout is not None and timeout < 0 else timeout
     if is_ours:
         _check_timeout(limit)
+    as_select = serve is _serve_as_select
     served = channel_set(channels)
-    session = served.begin()
+    server = served.begin()
     try:
         while channels and (count is None or count > 0):
             if is_ours:
-                served.serve_round(session, limit, serve, serve is _serve_as_select)
+                served.serve_round(server, limit, serve, as_select)
             else:
                 one_round(timeout, channels)
             if count is not None:
                 count -= 1
     finally:
-        served.end(session)
+        served.end(server)
 
 
 # -- Channels ---------------------------------------------------------------------
@@ -349,16 +353,17 @@ class dispatcher:
     _txa_watch: Watch | None = None
     _txa_closes = 0
     _txa_closed = False
-    _txa_moves = 0  # how often its own methods have received or accepted something
+    _txa_moved = False  # whether its own methods have received or accepted something: spinning.py
 
     def __init__(self, sock: Socket | None = None, map: _MapType | None = None) -> None:
         self._map = socket_map if map is None else map
         self._fileno = None
-        self._txa_moves = 0  # here: a dict that grows later is no longer shared by all
+        self._txa_moved = False  # here, although the class has it: see async_chat
         if not sock:
             self.socket = None
             return
         sock.setblocking(False)
+        self.accepting = self.accepting  # read with each event: quicker from the object
         self.set_socket(sock, map)
         self.connected = True
         try:
@@ -504,7 +509,7 @@ class dispatcher:
             if error.errno in (EWOULDBLOCK, ECONNABORTED, EAGAIN):
                 return None
             raise
-        self._txa_moves += 1
+        self._txa_moved = True
         return sock, addr
 
     def send(self, data: ReadableBuffer) -> int:
@@ -542,7 +547,7 @@ class dispatcher:
         if not data:
             self._txa_lost()
             return b""
-        self._txa_moves += 1
+        self._txa_moved = True
         return data
 
     def _txa_lost(self) -> None:

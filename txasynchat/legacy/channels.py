@@ -8,10 +8,14 @@ When predicates are asked:
 
 * those of a channel that overrides them, in every round, as the old loop did;
 * those of a channel that does not, when something happened to it that could
-  change the answer (:meth:`Watch.touch`, an event, a new socket);
-* all, to notice what was done behind our back (an item appended to
-  ``producer_fifo``, an entry put into the map): in every round while the map is
-  small, else whenever it costs no more than a fiftieth of the time.
+  change the answer (:meth:`Watch.touch`, an event, a new socket), unless it is
+  settled: then a look at it tells (:func:`~txasynchat.legacy.watches.is_settled`);
+* all, to notice what was done behind our back (an entry put into the map, a
+  predicate set on an object): when somebody begins to loop over a small map, and
+  whenever it costs no more than a fiftieth of the time.
+
+All channels of a small map are looked at in every round, so an item that was
+appended to a ``producer_fifo`` is sent in the next one.
 
 So a round costs what its busy channels cost, however many are idle.
 
@@ -47,24 +51,28 @@ from txasynchat.legacy.watches import (
     is_another,
     is_closed,
     is_quiet,
+    is_settled,
     soft_flags,
     soft_readiness,
     told_by_select,
     wanted_by,
 )
 
-__all__ = ("ChannelSet", "Dispatch", "channel_set")
+__all__ = ("ChannelSet", "Dispatch", "Server", "channel_set")
 
 ChannelMap = MutableMapping[Any, Any]
 
 #: What serves the ready channels of a round.
 Dispatch = Callable[["ChannelSet", "Round"], None]
 
-#: Up to this many channels all are asked in every round.
+#: Up to this many channels all are looked at in every round.
 _SMALL = 32
 
-#: The share of the time that asking all channels of a larger map may take: 1/50.
+#: The share of the time that asking all channels may take: 1/50.
 _RARELY = 50
+
+#: The least time between two such questions, in seconds: a wait ends for them.
+_LEAST_PAUSE = 0.01
 
 #: How often channels of a map that the reactor serves are asked, in seconds:
 #: time-based predicates were asked once in each timeout of a loop.
@@ -80,6 +88,20 @@ _REST_AFTER_ERROR = 1.0
 
 #: The longest wait, in seconds, that every way to wait can count.
 _LONGEST_WAIT = 1e6
+
+#: What else a system tells, beside what is waited for.
+_HUNG_UP = ~(IN | OUT | PRI)
+
+
+class Server(Round):
+    """One call of ``loop()`` or ``poll()`` that serves a map.
+
+    :ivar session: how it waits.
+    """
+
+    __slots__ = ("session",)
+
+    session: Session
 
 
 class ChannelSet:
@@ -106,10 +128,10 @@ class ChannelSet:
         self._tick = 0
         self._ghosts: set[Any] = set()
         self._stale = False
-        self._servers: list[int] = []  # the threads, by number; once for each nested call
+        self._servers = 0  # each nested call counts
         self._waiting = False
         self._attached = False
-        self._rounds: list[Round] = []  # those that are being handed out
+        self._rounds: list[Round] = []  # of those who serve, hosted ones while they last
         self._owner: tuple[ref[threading.Thread], float] | None = None
         self._hosted: Any = None
         self._look_again: Any = None
@@ -140,8 +162,8 @@ class ChannelSet:
         self._set = None  # not closed: a wait may be under way, interrupted by a signal
         self._ghosts.clear()
         me = get_ident()
-        self._servers = [thread for thread in self._servers if thread == me]
         self._rounds = [each for each in self._rounds if each.thread == me]
+        self._servers = sum(not each.hosted for each in self._rounds)
         self._waiting, self._attached = False, False
         self._hosted = self._look_again = self._host_later = None
         for watch in self._watches.values():
@@ -192,9 +214,13 @@ class ChannelSet:
         del self._watches[watch.fd]
         watch.gone = True
         self._unregister(watch)
-        for each in (self._fresh, self._loud, self._soft, self._resting):
-            if each:
-                each.pop(watch, None)
+        self._fresh.pop(watch, None)
+        if not watch.quiet:
+            self._loud.pop(watch, None)
+        if self._soft:
+            self._soft.pop(watch, None)
+        if self._resting:
+            self._resting.pop(watch, None)
         if getattr(watch.channel, "_txa_watch", None) is watch:
             watch.channel._txa_watch = None
 
@@ -226,10 +252,13 @@ class ChannelSet:
         """See :meth:`Watch.touch`."""
         if self._set is None:
             return
-        if watch.sock is None or not is_quiet(watch.channel):
+        if watch.sock is None or not watch.quiet:
             self._fresh[watch] = None
             self._stir()
             return
+        for each in self._rounds:
+            if each.in_hand is watch and each.thread == get_ident():
+                return  # hand_out() looks at it, once for all that its callback does
         with self._books:
             if not watch.gone:
                 self._want(watch, wanted_by(watch.channel))
@@ -268,28 +297,52 @@ class ChannelSet:
         if not self._servers and self._hosted is None and self.map:
             driver.offer(self)
 
-    def _sync(self, also_new: bool = True) -> None:
+    def _sync(self, now: float, also_new: bool = True) -> None:
         # Before each wait: what every channel waits for. One that is new may be in the
         # middle of its constructor, if this is not between two callbacks.
         if self._resting:
             self._end_rests()
         number = len(self.map)
+        if number != len(self._watches) or (self._unswept and now >= self._next_sweep):
+            self._sweep(also_new)
+            return
         if number <= _SMALL:
-            self._next_sweep = 0.0  # it may grow
-            self._ask(self._all(), also_new)
-        elif number != len(self._watches) or (self._unswept and monotonic() >= self._next_sweep):
-            started = monotonic()
-            self._ask(self._all(), also_new)
-            for watch in list(self._watches.values()):
-                self._sort_by_noise(watch)
-            ended = monotonic()
-            self._next_sweep = ended + _RARELY * (ended - started)
-        else:
+            self._look_at_all()
+        if self._fresh or self._loud:
             due = dict(self._fresh)
             for watch in due:
                 self._fresh.pop(watch, None)  # first, then ask: another thread may add it again
-            due.update(self._loud)
+            if self._loud:
+                due.update(self._loud)
             self._ask(due, also_new)
+
+    def _sweep(self, also_new: bool) -> None:
+        started = monotonic()
+        watches = self._all()
+        for watch in watches:
+            if watch.sock is not None:
+                self._sort_by_noise(watch)
+        self._ask(watches, also_new)
+        ended = monotonic()
+        self._next_sweep = ended + max(_RARELY * (ended - started), _LEAST_PAUSE)
+
+    def _look_at_all(self) -> None:
+        for watch in list(self._watches.values()):
+            channel = watch.channel
+            # The same as in hand_out().
+            if not (
+                watch.settled
+                and channel.socket is watch.sock
+                and (
+                    (
+                        channel.connected
+                        and not channel._txa_producer_fifo
+                        and not channel.ac_out_buffer
+                    )
+                    or channel.accepting
+                )
+            ):
+                self._fresh[watch] = None
 
     def _all(self) -> list[Watch]:
         # All that are in the map at this moment, in its order.
@@ -318,48 +371,56 @@ class ChannelSet:
         for watch in watches:
             if watch.gone:
                 continue
-            if watch.sock is None and not also_new:
+            is_new = watch.sock is None
+            if is_new and not also_new:
                 self._fresh[watch] = None
                 continue
-            channel = watch.channel
             try:
-                wanted = wanted_by(channel)
-                try:
-                    # All that is to do for most channels, most of the time.
-                    sock = channel.socket
-                    if wanted == watch.wanted and sock is watch.sock and sock.fileno() != -1:
-                        continue
-                except Exception:
-                    pass  # no dispatcher: it is looked at more closely
-                self._note(watch, wanted)
+                if is_new:
+                    self._sort_by_noise(watch)
+                if watch.quiet:
+                    # Asked and noted in one: another thread may touch it just now.
+                    with self._books:
+                        if not watch.gone:
+                            self._want(watch, wanted_by(watch.channel))
+                else:
+                    self._ask_loud(watch)
             except BaseException:
                 # Out of a loop it comes; the reactor has others to serve.
                 if self._hosted is None:
                     raise
                 self._blame(watch)
 
-    def _note(self, watch: Watch, wanted: int) -> None:
+    def _ask_loud(self, watch: Watch) -> None:
+        channel: Any = watch.channel
+        wanted = wanted_by(channel)
+        try:
+            # All that is to do for most channels, most of the time.
+            sock = channel.socket
+            if wanted == watch.wanted and sock is watch.sock and sock.fileno() != -1:
+                return
+        except Exception:
+            pass  # no dispatcher: it is looked at more closely
         with self._books:
-            if self._sort_by_noise(watch) and watch.sock is not None:
-                # Asked and noted in one: another thread may have touched it just before.
-                wanted = wanted_by(watch.channel)
             if not watch.gone:
                 self._want(watch, wanted)
 
-    def _sort_by_noise(self, watch: Watch) -> bool:
+    def _sort_by_noise(self, watch: Watch) -> None:
         # Whether its answers change only when it is touched; others are asked in each round.
-        # Looked at when an answer has changed, and whenever all are asked in a larger map: a
-        # predicate set on an object later on counts from then.
-        quiet = is_quiet(watch.channel)
-        if quiet:
+        # Looked at when it is new, and whenever all are asked: a predicate set on an object
+        # later on counts from then.
+        watch.quiet = is_quiet(watch.channel)
+        if watch.quiet:
             self._loud.pop(watch, None)
         else:
             self._loud[watch] = None
-        return quiet
+            watch.settled = False
 
     def _want(self, watch: Watch, wanted: int) -> None:
+        # In _books.
         sock = getattr(watch.channel, "socket", None)
-        watch.muted = watch.muted and watch.wanted == wanted and watch.sock is sock
+        if watch.muted:
+            watch.muted = watch.wanted == wanted and watch.sock is sock
         watch.wanted = wanted
         if sock is None or sock is not watch.sock or is_closed(sock):
             watch.sock = sock
@@ -367,23 +428,26 @@ class ChannelSet:
             watch.soft = soft_readiness(watch, sock)
         if watch.soft is not None:
             self._soft[watch] = None
+        watch.settled = watch.quiet and is_settled(watch)
         self._register(watch)
 
     def _register(self, watch: Watch) -> None:
         # Brings the set in line with the watch.
-        held_back = watch.parked or watch.muted or watch in self._resting
-        mask = 0 if held_back or watch.soft is closed else watch.wanted
-        if mask == watch.registered or self._set is None:
+        mask = watch.wanted
+        if watch.parked or watch.muted or watch.soft is closed or watch in self._resting:
+            mask = 0
+        ready_set = self._set
+        if mask == watch.registered or ready_set is None:
             return
         if not mask:
             self._unregister(watch)
             return
-        if isinstance(watch.sock, SoftSocket):
+        if watch.soft is not None and isinstance(watch.sock, SoftSocket):
             return  # it tells of itself
         if watch.fd in self._ghosts:
             self._stale = True
         try:
-            self._set.watch(watch.fd, mask, again=bool(watch.registered))
+            ready_set.watch(watch.fd, mask, watch.registered != 0)
         except OSError as error:
             # A regular file is ready at any time; what else is refused can't be waited for.
             watch.soft = always if error.errno == EPERM else closed
@@ -392,6 +456,7 @@ class ChannelSet:
         else:
             watch.registered = mask
             return
+        watch.settled = False
         self._soft[watch] = None
 
     def _unregister(self, watch: Watch) -> None:
@@ -422,50 +487,63 @@ class ChannelSet:
         :param as_select: whether hang-ups are what ``select.select`` makes of them,
             something to read, or what ``select.poll`` does.
         """
-        session = self.begin()
+        server = self.begin()
         try:
-            self.serve_round(session, timeout, dispatch, as_select)
+            self.serve_round(server, timeout, dispatch, as_select)
         finally:
-            self.end(session)
+            self.end(server)
 
-    def begin(self) -> Session:
+    def begin(self) -> Server:
         """Somebody begins to serve the map, in this thread; to be ended by :meth:`end`."""
         with self._books:
-            self._servers.append(get_ident())
+            server = Server()
+            self._rounds.append(server)
+            self._servers += 1
             if self._hosted is not None:
                 self._unhost()
             self._unswept = True
-        return driver.begin()
+            if len(self.map) <= _SMALL:
+                self._next_sweep = 0.0
+        server.session = driver.begin()
+        return server
 
-    def end(self, session: Session) -> None:
+    def end(self, server: Server) -> None:
         """Whoever served the map does so no more, for now."""
-        driver.end(session)
+        driver.end(server.session)
         with self._books:
-            self._servers.remove(get_ident())
+            self._rounds.remove(server)
+            self._servers -= 1
             self._owner = ref(threading.current_thread()), monotonic()
         self.close_if_empty()
         if self.map and not self._servers:
             driver.offer(self)
 
     def serve_round(
-        self, session: Session, timeout: float | None, dispatch: Dispatch, as_select: bool
+        self, server: Server, timeout: float | None, dispatch: Dispatch, as_select: bool
     ) -> None:
         """A round of :meth:`serve`, between :meth:`begin` and :meth:`end`."""
-        deadline = monotonic() + (_LONGEST_WAIT if timeout is None else timeout)
-        if self._rounds:
+        now = monotonic()
+        deadline = now + (_LONGEST_WAIT if timeout is None else min(timeout, _LONGEST_WAIT))
+        if len(self._rounds) > 1:
             self._give_up_what_is_in_hand()
         self._unswept = True  # who knows what was done since the last round
         leader = self._leader
-        if not leader.acquire(blocking=False) and not self._lead(leader, session, deadline):
-            return
+        if not leader.acquire(False):
+            if not self._lead(leader, server.session, deadline):
+                return
+            now = monotonic()
         try:
-            found = self._wait(session, deadline, as_select)
+            self._wait(server, now, deadline, as_select)
         finally:
             if leader is self._leader:  # else a predicate has forked, and this is the child
                 leader.release()
-        if found.ready:
-            found.waited = timeout is None or timeout > 0
-            self._dispatch(dispatch, found)
+        if server.ready:
+            server.waited = timeout is None or timeout > 0
+            self._unswept = True
+            try:
+                dispatch(self, server)
+            finally:
+                server.ready = ()  # a wait may last, and who is closed is to be forgotten
 
     def _lead(self, leader: Any, session: Session, deadline: float) -> bool:
         # Another thread is waiting. It must not keep the reactor from its turns.
@@ -477,29 +555,38 @@ class ChannelSet:
                 return False
             session.breathe()
 
-    def _wait(self, session: Session, deadline: float, as_select: bool) -> Round:
+    def _wait(self, server: Server, now: float, deadline: float, as_select: bool) -> None:
+        session = server.session
         while True:
             self._waiting = True
             try:
-                tick = self._begin_wait()
+                self._begin_wait(server)
                 if self._set is None and self.map:
                     self._open(session)  # or a thread that enters a channel now could wake nothing
-                self._sync()
+                self._sync(now)
                 if not self.map:
-                    return Round([], 0, tick)
+                    return
                 ready_set = self._set
                 if ready_set is None or self._stale:
                     ready_set = self._open(session)
-                events = session.wait(ready_set, self._longest_wait(deadline - monotonic()))
+                until = deadline
+                if self._unswept and self._next_sweep < until:
+                    until = self._next_sweep
+                if self._soft or self._resting:
+                    until = self._sooner(now, until)
+                events = session.wait(ready_set, until - now if until > now else 0)
             finally:
                 self._waiting = False
             if ready_set is not self._set:
+                now = monotonic()
                 continue  # a signal handler has forked, and this is the child
-            found = self._take(events, as_select, tick)
-            if found.ready or not self.map:
-                return found
-            if monotonic() >= deadline:
-                return found
+            if events or self._soft:
+                self._take(server, events, as_select)
+                if server.ready:
+                    return
+            now = monotonic()
+            if now >= deadline or not self.map:
+                return
             self._unswept = True  # the reactor had something to do, who knows what
 
     def _open(self, session: Session | None = None) -> ReadySet:
@@ -515,28 +602,24 @@ class ChannelSet:
                     self._register(watch)
             return self._set
 
-    def _longest_wait(self, left: float) -> float:
+    def _sooner(self, now: float, until: float) -> float:
+        # Until when to wait, for those that the system does not tell of.
         if self._soft and any(self._is_free(watch) for watch in list(self._soft)):
-            return 0
-        if self._resting:
-            left = min(left, *(each.rests_until - monotonic() for each in self._resting))
-        if self._unswept and len(self.map) > _SMALL:
-            left = min(left, self._next_sweep - monotonic())
-        return 0 if left < 0 else left if left < _LONGEST_WAIT else _LONGEST_WAIT
+            return now
+        return min([until, *(each.rests_until for each in self._resting)])
 
     def _is_free(self, watch: Watch) -> bool:
         return not (watch.parked or watch.muted or watch in self._resting)
 
-    def _begin_wait(self) -> int:
+    def _begin_wait(self, round: Round) -> None:
         # Only the leader counts. It counts before it looks what is in hand: see hand_out().
-        tick = self._tick = self._tick + 1
-        if self._rounds:
-            me = get_ident()
+        round.tick = round.alone = self._tick = self._tick + 1
+        if len(self._rounds) > 1:
+            round.alone = 0
             for each in list(self._rounds):
                 watch = each.in_hand
-                if watch is not None and each.thread != me:
+                if watch is not None and each.thread != round.thread:
                     self._park(watch)
-        return tick
 
     def _park(self, watch: Watch) -> None:
         # Another thread has it in hand: it is not to be reported once more.
@@ -559,27 +642,22 @@ class ChannelSet:
             watch = each.in_hand
             if watch is not None and each.thread == me:
                 each.in_hand = None
+                self._fresh[watch] = None
                 if watch.parked:
                     self._unpark(watch)
 
-    def _take(
-        self, events: list[tuple[int, int]], as_select: bool, tick: int, hosted: bool = False
-    ) -> Round:
+    def _take(self, round: Round, events: list[tuple[int, int]], as_select: bool) -> None:
         if self._soft:
             events = self._with_soft(events)
-        watches, map = self._watches, self.map
-        ready: list[tuple[int, Watch, int]] = []
+        watches = self._watches
+        ready = []
         kinds = 0
         for fd, flags in events:
             watch = watches.get(fd)
             if watch is None or not (watch.registered or watch.soft):
                 self._drop(fd)
                 continue
-            if map.get(fd) is not watch.channel:
-                self._fresh[watch] = None
-                self._unswept, self._next_sweep = True, 0.0
-                continue
-            if not flags & ~(IN | OUT | PRI):
+            if not flags & _HUNG_UP:
                 flags &= watch.wanted  # by now: another thread may have pushed
             else:
                 if as_select:
@@ -589,8 +667,9 @@ class ChannelSet:
             if flags:
                 kinds |= flags
                 ready.append((watch.serial, watch, flags))
-        ready.sort()
-        return Round(ready, kinds, tick, hosted)
+        if len(ready) > 1:
+            ready.sort()
+        round.ready, round.kinds = ready, kinds
 
     def _drop(self, fd: int) -> None:
         # Reported although nobody wants it: another thread has just taken it out, or it
@@ -618,14 +697,6 @@ class ChannelSet:
             self._unregister(watch)
             self._soft.pop(watch, None)
 
-    def _dispatch(self, dispatch: Dispatch, found: Round) -> None:
-        self._unswept = True
-        self._rounds.append(found)
-        try:
-            dispatch(self, found)
-        finally:
-            self._rounds.remove(found)
-
     def hand_out(
         self, found: Round, wanted: int, call: Callable[..., object], with_flags: bool = False
     ) -> None:
@@ -639,7 +710,10 @@ class ChannelSet:
         # another has it, and then whether another has told it: in this order, of two that
         # come at once, at least one sees the other, or what it has done. The same with one
         # that begins to wait (_begin_wait).
-        map, rounds, tick = self.map, self._rounds, found.tick
+        # Where nobody else served when the wait began, nor has begun to wait since, there is no
+        # other to look for, nor to tell.
+        get = self.map.get
+        alone = found.alone
         for _, watch, flags in found.ready:
             if not flags & wanted:
                 continue
@@ -647,12 +721,8 @@ class ChannelSet:
             found.in_hand = watch
             try:
                 if (
-                    map.get(watch.fd) is channel
-                    and (len(rounds) == 1 or not self._is_in_other_hands(watch, found))
-                    and (watch.tick < tick or watch.round == tick)
-                    and (not watch.gone or self._has_come_back(watch, found))
-                ):
-                    watch.tick, watch.round = self._tick, tick
+                    get(watch.fd) is channel and self._tick == alone and not watch.gone
+                ) or self._takes(watch, found):
                     watch.told += 1
                     if watch.told > SUSPICIOUS and found.waited:
                         told = (
@@ -671,10 +741,40 @@ class ChannelSet:
                 found.in_hand = None
                 if watch.parked:
                     self._unpark(watch)
-                if not watch.gone:
+                # The same as in _look_at_all(): a call would cost as much as all of this.
+                if (
+                    not (
+                        watch.settled
+                        and channel.socket is watch.sock
+                        and (
+                            (
+                                channel.connected
+                                and not channel._txa_producer_fifo
+                                and not channel.ac_out_buffer
+                            )
+                            or channel.accepting
+                        )
+                    )
+                    and not watch.gone
+                ):
                     self._fresh[watch] = None
                     if watch.soft is not None:
                         self._soften(watch)
+
+    def _takes(self, watch: Watch, found: Round) -> bool:
+        # Whether it is this round's to tell; noted for others if it is.
+        if self.map.get(watch.fd) is not watch.channel:
+            if not watch.gone:  # taken out behind our back
+                self._unswept, self._next_sweep = True, 0.0
+            return False
+        if (
+            self._is_in_other_hands(watch, found)
+            or not (watch.tick < found.tick or watch.round == found.tick)
+            or (watch.gone and not self._has_come_back(watch, found))
+        ):
+            return False
+        watch.tick, watch.round = self._tick, found.tick
+        return True
 
     def _has_come_back(self, watch: Watch, found: Round) -> bool:
         # A channel that has left and entered again is still that channel.
@@ -759,21 +859,26 @@ class ChannelSet:
             return
         if not self._leader.acquire(blocking=False):
             return
+        round = Round(hosted=True)
+        self._rounds.append(round)
         try:
             self._waiting = False
             try:
-                tick = self._begin_wait()
+                self._begin_wait(round)
                 if told is None:
-                    found = self._take(self._set.wait(0), True, tick, hosted=True)
+                    self._take(round, self._set.wait(0), True)
                 else:
-                    flags = soft_flags(told) if self._is_free(told) else 0
-                    found = Round([(told.serial, told, flags)], flags, tick, hosted=True)
+                    round.kinds = soft_flags(told) if self._is_free(told) else 0
+                    round.ready = [(told.serial, told, round.kinds)]
             finally:
                 self._leader.release()
-            if found.kinds:
-                self._dispatch(type(self)._dispatch_hosted, found)
+            if round.kinds:
+                self._unswept = True
+                type(self)._dispatch_hosted(self, round)
         except Exception:
             self._log.failure("can't serve a map of asyncore channels")
+        finally:
+            self._rounds.remove(round)
         self._settle_hosted(told is None)
 
     def _settle_hosted(self, also_new: bool = True) -> None:
@@ -783,7 +888,7 @@ class ChannelSet:
         if reactor is None:
             return
         self._waiting = True
-        self._sync(also_new)
+        self._sync(monotonic(), also_new)
         if self._stale:
             self._detach()
             self._attach()

@@ -111,7 +111,10 @@ class EpollSet:
         """
         # What is known may be wrong: it was closed behind our back, or is open elsewhere.
         try:
-            (self._epoll.modify if again else self._epoll.register)(fd, mask)
+            if again:
+                self._epoll.modify(fd, mask)
+            else:
+                self._epoll.register(fd, mask)
         except FileNotFoundError:
             self._epoll.register(fd, mask)
         except FileExistsError:

@@ -83,10 +83,12 @@ def call_and_look(watch: Watch, flags: int, call: Callable[[], object]) -> None:
     channel: Any = watch.channel
     before = _own_state(channel)
     is_idle = _is_idle(channel, flags)
+    if hasattr(type(channel), "_txa_moved"):
+        channel._txa_moved = False
     kernel = None if is_idle else _passed(channel, flags)
     call()
     if (
-        (watch.gone or _own_state(channel) != before)
+        (watch.gone or getattr(channel, "_txa_moved", False) or _own_state(channel) != before)
         or (kernel is None and not is_idle)
         or (kernel is not None and _passed(channel, flags) != kernel)
     ):
@@ -106,7 +108,7 @@ def call_and_look(watch: Watch, flags: int, call: Callable[[], object]) -> None:
 
 def _own_state(channel: Any) -> tuple[Any, ...]:
     # What changes when its own methods get on. It may be anything that is in a map.
-    names = ("_txa_moves", "_txa_closes", "connected", "connecting", "accepting", "_fileno")
+    names = ("_txa_closes", "connected", "connecting", "accepting", "_fileno")
     sock = getattr(channel, "socket", None)
     return id(sock), *(getattr(channel, name, None) for name in names)
 

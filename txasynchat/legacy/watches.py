@@ -6,7 +6,7 @@ for each channel. The functions below look at channels and sockets of any kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,9 @@ __all__ = (
     "is_another",
     "is_closed",
     "is_quiet",
+    "is_settled",
     "queue_of",
+    "queue_predicates",
     "quiet_predicates",
     "soft_flags",
     "soft_readiness",
@@ -36,6 +38,9 @@ __all__ = (
 #: The base classes' own predicates: a channel that has no others is quiet. Its
 #: answers change only when it is touched.
 quiet_predicates: set[Callable[..., Any]] = set()
+
+#: Of these, the ones that answer by nothing but the connection and the output that waits.
+queue_predicates: set[Callable[..., Any]] = set()
 
 
 class Watch:
@@ -53,10 +58,12 @@ class Watch:
         "gone",
         "muted",
         "parked",
+        "quiet",
         "registered",
         "rests_until",
         "round",
         "serial",
+        "settled",
         "sock",
         "soft",
         "stuck",
@@ -75,6 +82,9 @@ class Watch:
         # The socket for which it is registered: another one may have the same number.
         self.sock: Any = None
         self.registered: int = 0
+        # What was found the last time; see is_quiet() and is_settled().
+        self.quiet: bool = False
+        self.settled: bool = False
         # Readiness that the system does not tell of: what asks for it.
         self.soft: Callable[[], int] | None = None
         # Why it is not registered although it waits: another thread has it in hand;
@@ -181,32 +191,30 @@ class SoftSocket:
 
 
 class Round:
-    """The ready channels that one wait has found.
+    """What one who serves a map has to hand out: the ready channels that a wait has found.
 
+    A call of ``loop()`` or ``poll()`` has one for all of its rounds.
+
+    :ivar hosted: whether it is the reactor that serves.
+    :ivar thread: the one that hands it out.
     :ivar ready: each with its serial number, and its flags, of ``select.poll``; in
         the order in which they have entered the map.
     :ivar kinds: all flags that one of them has.
-    :ivar tick: when the wait began; no other round has the same.
-    :ivar hosted: whether the reactor serves it.
-    :ivar thread: the one that hands it out.
+    :ivar tick: when the wait began; no two waits have the same.
+    :ivar alone: the same, if nobody else served the map then; else 0.
     :ivar in_hand: the one that is being told of an event, unless its callback waits itself.
     :ivar waited: whether it would have waited, had nothing been ready.
     """
 
-    __slots__ = ("hosted", "in_hand", "kinds", "ready", "thread", "tick", "waited")
+    __slots__ = ("alone", "hosted", "in_hand", "kinds", "ready", "thread", "tick", "waited")
 
-    def __init__(
-        self,
-        ready: list[tuple[int, Watch, int]],
-        kinds: int,
-        tick: int,
-        hosted: bool = False,
-    ) -> None:
-        self.ready: list[tuple[int, Watch, int]] = ready
-        self.kinds: int = kinds
-        self.tick: int = tick
+    def __init__(self, hosted: bool = False) -> None:
         self.hosted: bool = hosted
         self.thread: int = get_ident()
+        self.ready: Sequence[tuple[int, Watch, int]] = ()
+        self.kinds: int = 0
+        self.tick: int = 0
+        self.alone: int = 0
         self.in_hand: Watch | None = None
         self.waited: bool = True
 
@@ -237,6 +245,18 @@ def is_quiet(channel: Any) -> bool:
         )
     except AttributeError:  # no method, but a function, say
         return False
+
+
+def is_settled(watch: Watch) -> bool:
+    """Whether a quiet channel waits for input, and goes on to do so as long as it is
+
+    * connected, with an empty queue and ``ac_out_buffer``, or a listener; and
+    * has the same socket.
+    """
+    channel: Any = watch.channel
+    if watch.wanted != _READ or watch.soft is not None:
+        return False
+    return bool(channel.accepting) or channel.writable.__func__ in queue_predicates
 
 
 def queue_of(channel: Any) -> Any:
