@@ -257,6 +257,41 @@ def test_what_another_thread_appends_to_producer_fifo_is_sent_in_the_next_round(
     assert peer.recv(10) == b"hello"
 
 
+@pytest.mark.parametrize("others", [SMALL, LARGE])
+def test_what_a_callback_appends_to_producer_fifo_is_sent_in_the_next_round(
+    stage: Stage, others: int
+) -> None:
+    class Appends(asynchat.async_chat):
+        def handle_read(self) -> None:
+            self.producer_fifo.append(self.recv(10))
+
+    stage.crowd(others)
+    _, peer = stage.channel(Appends)
+    stage.loop()
+    for _ in range(3):
+        peer.send(b"hello")
+        assert peer.recv(10) == b"hello"
+
+
+@pytest.mark.parametrize("others", [SMALL, LARGE])
+def test_a_predicate_put_on_an_object_is_asked_from_then(stage: Stage, others: int) -> None:
+    class Silent(asynchat.async_chat):
+        def handle_read(self) -> None:
+            self.recv(10)
+
+        def handle_write(self) -> None:
+            told.set()
+
+    told = threading.Event()
+    stage.crowd(others)
+    channel, peer = stage.channel(Silent)
+    stage.loop()
+    assert not until(lambda: False, 0.1)
+    channel.writable = lambda: not told.is_set()
+    peer.send(b"x")
+    assert told.wait(TIMEOUT)
+
+
 def test_interest_that_changes_while_it_is_asked_for_is_not_forgotten(stage: Stage) -> None:
     class Queue(deque[Any]):
         meanwhile: Callable[[], object] | None = None
@@ -389,6 +424,27 @@ def test_what_an_inner_loop_wrote_is_not_told_by_the_outer(stage: Stage) -> None
     assert writer.written == 1
 
 
+@pytest.mark.parametrize("others", [SMALL, LARGE])
+def test_a_handler_can_wait_until_its_output_has_gone(stage: Stage, others: int) -> None:
+    class Sends(asynchat.async_chat):
+        def handle_read(self) -> None:
+            self.recv(10)
+            self.push(b"y" * 3_000_000)
+            deadline = monotonic() + TIMEOUT
+            while self.producer_fifo and monotonic() < deadline:
+                asyncore.loop(0.5, map=stage.map, count=1)
+            left.append(len(self.producer_fifo))
+
+    left: list[int] = []
+    stage.crowd(others)
+    _, peer = stage.channel(Sends)
+    peer.send(b"x")
+    reader = stage.thread(lambda: receive(peer, 3_000_000))
+    stage.rounds()
+    reader.join(TIMEOUT)
+    assert left == [0]
+
+
 def test_a_handler_can_wait_for_its_own_channel_while_another_thread_loops(stage: Stage) -> None:
     class Asks(Reader):
         size = 1
@@ -458,6 +514,36 @@ def test_each_event_is_told_once_and_to_one_thread(stage: Stage, threads: int) -
     assert errors == []
     assert [len(channel.received) for channel, _ in pairs] == [100] * 20
     assert emptied
+
+
+def test_what_another_thread_tells_and_leaves_is_not_told_again(stage: Stage) -> None:
+    class Waits(Reader):
+        def handle_read(self) -> None:
+            super().handle_read()
+            in_it, go_on = self.events
+            in_it.set()
+            go_on.wait(TIMEOUT)
+
+    first, first_peer = stage.channel(Waits)
+    second, second_peer = stage.channel(Waits)
+    last, last_peer = stage.channel()
+    first.events = threading.Event(), threading.Event()
+    second.events = threading.Event(), threading.Event()
+    first_peer.send(b"1")
+    last_peer.send(b"x")
+    # The first thread finds two, and stays in the first of them. Another finds the last one too,
+    # and stays in one before that, while the first thread tells the last one and is gone.
+    one = stage.loop(5, count=1)
+    assert first.events[0].wait(TIMEOUT)
+    second_peer.send(b"2")
+    two = stage.loop(5, count=1)
+    assert second.events[0].wait(TIMEOUT)
+    first.events[1].set()
+    one.join(TIMEOUT)
+    second.events[1].set()
+    two.join(TIMEOUT)
+    assert last.received == [b"x"]
+    assert last.errors == []
 
 
 def test_a_file_that_another_thread_has_in_hand_keeps_no_processor_busy(
