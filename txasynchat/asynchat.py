@@ -544,7 +544,8 @@ class async_chat(asyncore.dispatcher):
             first = queue[0] if queue else None
             if (
                 type(first) is not bytes
-                or not 0 < len(first) <= self.ac_out_buffer_size
+                or not first
+                or len(first) > self.ac_out_buffer_size
                 or not self.connected
                 or self.ac_out_buffer
                 or self._txa_awaited is not None

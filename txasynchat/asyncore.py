@@ -276,13 +276,12 @@ def loop(
     limit = None if serve is _serve_as_poll and timeout is not None and timeout < 0 else timeout
     if is_ours:
         _check_timeout(limit)
-    as_select = serve is _serve_as_select
     served = channel_set(channels)
-    server = served.begin()
+    server = served.begin(limit, serve, serve is _serve_as_select)
     try:
         while channels and (count is None or count > 0):
             if is_ours:
-                served.serve_round(server, limit, serve, as_select)
+                served.serve_round(server)
             else:
                 one_round(timeout, channels)
             if count is not None:

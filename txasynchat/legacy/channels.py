@@ -96,12 +96,23 @@ _HUNG_UP = ~(IN | OUT | PRI)
 class Server(Round):
     """One call of ``loop()`` or ``poll()`` that serves a map.
 
+    :ivar timeout: how long a round lasts when there are no events, in seconds.
+    :ivar dispatch: what serves the ready channels.
+    :ivar as_select: whether hang-ups are what ``select.select`` makes of them, something
+        to read, or what ``select.poll`` does.
     :ivar session: how it waits.
     """
 
-    __slots__ = ("session",)
+    __slots__ = ("as_select", "dispatch", "session", "timeout")
 
     session: Session
+
+    def __init__(self, timeout: float | None, dispatch: Dispatch, as_select: bool) -> None:
+        super().__init__()
+        self.timeout = _LONGEST_WAIT if timeout is None else min(timeout, _LONGEST_WAIT)
+        self.dispatch = dispatch
+        self.as_select = as_select
+        self.waited = self.timeout > 0
 
 
 class ChannelSet:
@@ -483,25 +494,23 @@ class ChannelSet:
         the most. What a callback raises comes out.
 
         :param timeout: in seconds; None for any time.
-        :param dispatch: what serves the ready channels.
-        :param as_select: whether hang-ups are what ``select.select`` makes of them,
-            something to read, or what ``select.poll`` does.
+
+        Other arguments are those of :class:`Server`.
         """
-        server = self.begin()
+        server = self.begin(timeout, dispatch, as_select)
         try:
-            self.serve_round(server, timeout, dispatch, as_select)
+            self.serve_round(server)
         finally:
             self.end(server)
 
-    def begin(self) -> Server:
+    def begin(self, timeout: float | None, dispatch: Dispatch, as_select: bool) -> Server:
         """Somebody begins to serve the map, in this thread; to be ended by :meth:`end`."""
+        server = Server(timeout, dispatch, as_select)
         with self._books:
-            server = Server()
             self._rounds.append(server)
             self._servers += 1
             if self._hosted is not None:
                 self._unhost()
-            self._unswept = True
             if len(self.map) <= _SMALL:
                 self._next_sweep = 0.0
         server.session = driver.begin()
@@ -513,17 +522,16 @@ class ChannelSet:
         with self._books:
             self._rounds.remove(server)
             self._servers -= 1
+            self._unswept = True  # by now, a callback may have done anything
             self._owner = ref(threading.current_thread()), monotonic()
         self.close_if_empty()
         if self.map and not self._servers:
             driver.offer(self)
 
-    def serve_round(
-        self, server: Server, timeout: float | None, dispatch: Dispatch, as_select: bool
-    ) -> None:
+    def serve_round(self, server: Server) -> None:
         """A round of :meth:`serve`, between :meth:`begin` and :meth:`end`."""
         now = monotonic()
-        deadline = now + (_LONGEST_WAIT if timeout is None else min(timeout, _LONGEST_WAIT))
+        deadline = now + server.timeout
         if len(self._rounds) > 1:
             self._give_up_what_is_in_hand()
         self._unswept = True  # who knows what was done since the last round
@@ -533,15 +541,13 @@ class ChannelSet:
                 return
             now = monotonic()
         try:
-            self._wait(server, now, deadline, as_select)
+            self._wait(server, now, deadline)
         finally:
             if leader is self._leader:  # else a predicate has forked, and this is the child
                 leader.release()
         if server.ready:
-            server.waited = timeout is None or timeout > 0
-            self._unswept = True
             try:
-                dispatch(self, server)
+                server.dispatch(self, server)
             finally:
                 server.ready = ()  # a wait may last, and who is closed is to be forgotten
 
@@ -555,7 +561,7 @@ class ChannelSet:
                 return False
             session.breathe()
 
-    def _wait(self, server: Server, now: float, deadline: float, as_select: bool) -> None:
+    def _wait(self, server: Server, now: float, deadline: float) -> None:
         session = server.session
         while True:
             self._waiting = True
@@ -581,7 +587,7 @@ class ChannelSet:
                 now = monotonic()
                 continue  # a signal handler has forked, and this is the child
             if events or self._soft:
-                self._take(server, events, as_select)
+                self._take(server, events, server.as_select)
                 if server.ready:
                     return
             now = monotonic()
