@@ -12,7 +12,7 @@ When predicates are asked:
   settled: then a look at it tells (:func:`~txasynchat.legacy.watches.is_settled`);
 * all, to notice what was done behind our back (an entry put into the map, a
   predicate set on an object): when somebody begins to loop over a small map, and
-  whenever it costs no more than a fiftieth of the time.
+  whenever it costs no more than a hundredth of the time.
 
 All channels of a small map are looked at in every round, so an item that was
 appended to a ``producer_fifo`` is sent in the next one.
@@ -68,10 +68,10 @@ Dispatch = Callable[["ChannelSet", "Round"], None]
 #: Up to this many channels all are looked at in every round.
 _SMALL = 32
 
-#: The share of the time that asking all channels may take: 1/50.
-_RARELY = 50
+#: The share of the time that asking all channels may take: 1/100.
+_RARELY = 100
 
-#: The least time between two such questions, in seconds: a wait ends for them.
+#: The least time until they are asked again, in seconds: a wait ends for that.
 _LEAST_PAUSE = 0.01
 
 #: How often channels of a map that the reactor serves are asked, in seconds:
@@ -109,7 +109,9 @@ class Server(Round):
 
     def __init__(self, timeout: float | None, dispatch: Dispatch, as_select: bool) -> None:
         super().__init__()
-        self.timeout = _LONGEST_WAIT if timeout is None else min(timeout, _LONGEST_WAIT)
+        if timeout is None or timeout > _LONGEST_WAIT:
+            timeout = _LONGEST_WAIT
+        self.timeout: float = timeout
         self.dispatch = dispatch
         self.as_select = as_select
         self.waited = self.timeout > 0
@@ -313,32 +315,35 @@ class ChannelSet:
         # middle of its constructor, if this is not between two callbacks.
         if self._resting:
             self._end_rests()
+        watches = self._watches
         number = len(self.map)
-        if number != len(self._watches) or (self._unswept and now >= self._next_sweep):
-            self._sweep(also_new)
+        if number != len(watches) or (self._unswept and now >= self._next_sweep):
+            self._sweep(now, also_new)
             return
         if number <= _SMALL:
-            self._look_at_all()
+            self._look_at(list(watches.values()))
         if self._fresh or self._loud:
-            due = dict(self._fresh)
-            for watch in due:
-                self._fresh.pop(watch, None)  # first, then ask: another thread may add it again
-            if self._loud:
-                due.update(self._loud)
-            self._ask(due, also_new)
+            self._ask_what_is_due(also_new)
 
-    def _sweep(self, also_new: bool) -> None:
-        started = monotonic()
+    def _sweep(self, now: float, also_new: bool) -> None:
         watches = self._all()
+        if len(watches) <= _SMALL:
+            self._next_sweep = now + _LEAST_PAUSE
+            self._ask(watches, also_new)
+            return
+        now = monotonic()
         for watch in watches:
             if watch.sock is not None:
                 self._sort_by_noise(watch)
-        self._ask(watches, also_new)
+                if is_closed(watch.sock):
+                    watch.settled = False
+        self._look_at(watches)
+        self._ask_what_is_due(also_new)
         ended = monotonic()
-        self._next_sweep = ended + max(_RARELY * (ended - started), _LEAST_PAUSE)
+        self._next_sweep = ended + max(_RARELY * (ended - now), _LEAST_PAUSE)
 
-    def _look_at_all(self) -> None:
-        for watch in list(self._watches.values()):
+    def _look_at(self, watches: list[Watch]) -> None:
+        for watch in watches:
             channel = watch.channel
             # The same as in hand_out().
             if not (
@@ -354,6 +359,14 @@ class ChannelSet:
                 )
             ):
                 self._fresh[watch] = None
+
+    def _ask_what_is_due(self, also_new: bool) -> None:
+        due = dict(self._fresh)
+        for watch in due:
+            self._fresh.pop(watch, None)  # first, then ask: another thread may add it again
+        if self._loud:
+            due.update(self._loud)
+        self._ask(due, also_new)
 
     def _all(self) -> list[Watch]:
         # All that are in the map at this moment, in its order.
@@ -382,44 +395,39 @@ class ChannelSet:
         for watch in watches:
             if watch.gone:
                 continue
-            is_new = watch.sock is None
-            if is_new and not also_new:
+            if watch.sock is None and not also_new:
                 self._fresh[watch] = None
                 continue
+            channel = watch.channel
             try:
-                if is_new:
-                    self._sort_by_noise(watch)
-                if watch.quiet:
-                    # Asked and noted in one: another thread may touch it just now.
-                    with self._books:
-                        if not watch.gone:
-                            self._want(watch, wanted_by(watch.channel))
-                else:
-                    self._ask_loud(watch)
+                wanted = wanted_by(channel)
+                try:
+                    # All that is to do for most channels, most of the time.
+                    sock = channel.socket
+                    if wanted == watch.wanted and sock is watch.sock and sock.fileno() != -1:
+                        continue
+                except Exception:
+                    pass  # no dispatcher: it is looked at more closely
+                self._note(watch, wanted)
             except BaseException:
                 # Out of a loop it comes; the reactor has others to serve.
                 if self._hosted is None:
                     raise
                 self._blame(watch)
 
-    def _ask_loud(self, watch: Watch) -> None:
-        channel: Any = watch.channel
-        wanted = wanted_by(channel)
-        try:
-            # All that is to do for most channels, most of the time.
-            sock = channel.socket
-            if wanted == watch.wanted and sock is watch.sock and sock.fileno() != -1:
-                return
-        except Exception:
-            pass  # no dispatcher: it is looked at more closely
+    def _note(self, watch: Watch, wanted: int) -> None:
         with self._books:
+            self._sort_by_noise(watch)
+            if watch.quiet and watch.sock is not None:
+                # Asked and noted in one: another thread may have touched it just before.
+                wanted = wanted_by(watch.channel)
             if not watch.gone:
                 self._want(watch, wanted)
 
     def _sort_by_noise(self, watch: Watch) -> None:
         # Whether its answers change only when it is touched; others are asked in each round.
-        # Looked at when it is new, and whenever all are asked: a predicate set on an object
-        # later on counts from then.
+        # Looked at when an answer has changed, and whenever all of a larger map are asked: a
+        # predicate set on an object later on counts from then.
         watch.quiet = is_quiet(watch.channel)
         if watch.quiet:
             self._loud.pop(watch, None)
@@ -747,7 +755,7 @@ class ChannelSet:
                 found.in_hand = None
                 if watch.parked:
                     self._unpark(watch)
-                # The same as in _look_at_all(): a call would cost as much as all of this.
+                # The same as in _look_at(): a call would cost as much as all of this.
                 if (
                     not (
                         watch.settled

@@ -243,7 +243,7 @@ def is_quiet(channel: Any) -> bool:
             and writable.__func__ in quiet_predicates
             and readable.__self__ is writable.__self__ is channel
         )
-    except AttributeError:  # no method, but a function, say
+    except Exception:  # no method, but a function, say; or a property that raises
         return False
 
 
