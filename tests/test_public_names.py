@@ -79,6 +79,7 @@ NEEDS_NO_EXAMPLE = {
     "PollSet",
     "ReadySet",
     "Round",
+    "Server",
     "Session",
     "SoftSocket",
     "Watch",

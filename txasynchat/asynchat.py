@@ -538,14 +538,13 @@ class async_chat(asyncore.dispatcher):
             lock.release()
             return  # called by a producer, or by send(): the outer call goes on
         self._txa_sending = True
-        ended = False
         try:
             queue = self._txa_producer_fifo
             first = queue[0] if queue else None
             if (
                 type(first) is not bytes
                 or not first
-                or len(first) > self.ac_out_buffer_size
+                or (size := len(first)) > self.ac_out_buffer_size
                 or not self.connected
                 or self.ac_out_buffer
                 or self._txa_awaited is not None
@@ -554,18 +553,22 @@ class async_chat(asyncore.dispatcher):
                 ended = self._txa_send_next()
             else:
                 # What most answers are, one item that goes out as it is: few calls to send().
+                ended = False
                 try:
                     sent = self.send(first)
                 except OSError as error:
                     self._txa_not_sent(error)
+                    sent = 0
+                queue = self._txa_producer_fifo
+                if not sent or not queue or queue[0] is not first:
+                    pass  # not now; or the queue was dropped meanwhile
+                elif sent < size:
+                    queue[0] = first[sent:]
                 else:
-                    queue = self._txa_producer_fifo
-                    if not sent or not queue or queue[0] is not first:
-                        pass  # not now; or the queue was dropped meanwhile
-                    elif sent >= len(first):
-                        del queue[0]
-                    else:
-                        queue[0] = first[sent:]
+                    del queue[0]
+                    watch = self._txa_watch
+                    if not queue and watch is not None and watch.settled:
+                        return  # nothing waits, as before
         except BaseException:
             self._txa_touch()
             raise
