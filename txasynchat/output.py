@@ -9,13 +9,14 @@ the transport says resume.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -25,7 +26,7 @@ from txasynchat.core.outbox import MoreProducer, Outbox
 from txasynchat.errors import ChatClosed
 from txasynchat.producers import ProducerDrain, as_deferred, stop_producer
 
-__all__ = ("Output", "Owner", "abort")
+__all__ = ("Output", "Owner", "Sender", "abort")
 
 
 class Owner(Protocol):
@@ -56,8 +57,87 @@ def abort(transport: Any) -> None:
         transport.connectionLost(Failure(ConnectionAborted()))
 
 
+@lru_cache
+def _only_sends(kind: type) -> bool:
+    # Whether transports of a class do nothing with their output but to send it.
+    methods = (getattr(kind, name, None) for name in ("doWrite", "write", "writeSomeData"))
+    return issubclass(kind, Connection) and all(
+        getattr(method, "__module__", "").startswith("twisted.internet.") for method in methods
+    )
+
+
+class Sender:
+    """Sends at once over a transport that is a descriptor: the peer waits for its answer.
+
+    What is written to such a transport goes out in its next turn. That takes two more calls
+    of the system, for it has itself told when the socket has room, and told no more; all to
+    find that it had. While its buffer is empty its socket could be used directly. But anybody
+    may write to a transport, and what it holds can't be asked for. Whoever writes, though, or
+    closes it, has it start writing. So once it is known to hold nothing, the next call of its
+    ``startWriting()`` comes by here.
+
+    :param transport: a ``twisted.internet.abstract.FileDescriptor``.
+    :param producer: what is registered with it. If that is another, TLS has come in between.
+    """
+
+    __slots__ = ("_producer", "_send", "_socket_send", "_transport")
+
+    def __init__(self, transport: Any, producer: object) -> None:
+        self._transport = transport
+        self._producer = producer
+        self._socket_send: Callable[[bytes], int] | None = None
+        kind: Any = type(transport)
+        if _only_sends(kind):
+            self._socket_send = transport.getHandle().send
+        self._send: Callable[[bytes], int] | None = None  # while the transport holds nothing
+
+    def send(self, data: bytes) -> bool:
+        """Write `data`: past the buffer, if that is known to be empty.
+
+        To be called while the transport reads: not when it asks for more.
+
+        :return: whether it was tried to send it.
+        """
+        send, transport = self._send, self._transport
+        if send is None or transport.producer is not self._producer:
+            transport.write(data)
+            return False
+        try:
+            sent = send(data)
+        except OSError:  # the socket has no room; or the reactor meets the error again
+            sent = 0
+        if sent != len(data):
+            transport.write(data[sent:])
+        return True
+
+    def flush(self) -> None:
+        """Send what the transport holds, as much as the socket takes at once."""
+        transport = self._transport
+        if transport.producer is not self._producer or transport.disconnecting:
+            return
+        transport.doWrite()
+        # What it can't send stays in sight; what is written later is not there yet.
+        if not transport.dataBuffer and transport.producer is self._producer:
+            self._hold_on()
+
+    def _hold_on(self) -> None:
+        if self._send is None and self._socket_send is not None:
+            self._send = self._socket_send
+            self._transport.startWriting = self._starts_writing
+
+    def _starts_writing(self) -> None:
+        self.forget()
+        self._transport.startWriting()
+
+    def forget(self) -> None:
+        """What the transport holds is not known any more."""
+        if self._send is not None:
+            self._send = None
+            del self._transport.startWriting
+
+
 #: A queued producer takes memory that can't be counted in bytes.
-_MOST_QUEUED_ITEMS = 1000
+MOST_QUEUED_ITEMS = 1000
 
 
 def _lost() -> ChatClosed:
@@ -71,21 +151,27 @@ class Output(Outbox):
     One object is both: each connection has it, idle or not.
 
     :ivar corked: while True small pushes only queue, to be written as one.
-    :ivar sends_at_once: whether the transport is a descriptor that can be told to.
+    :ivar enough: so many bytes in the queue are written even while corked.
+    :ivar sends_at_once: whether the transport is a descriptor, for a :class:`Sender`.
+    :ivar unsent: whether the transport was given something that it was not told to send.
     :ivar written: how many bytes the transport was given.
     """
 
     __slots__ = (
+        "_at_once",
         "_awaited",
         "_drained",
         "_full",
         "_lost",
+        "_most",
         "_owner",
-        "_small",
+        "_sender",
         "_transport",
         "_writing",
         "corked",
+        "enough",
         "sends_at_once",
+        "unsent",
         "written",
     )
 
@@ -96,11 +182,14 @@ class Output(Outbox):
     def __init__(self, owner: Owner) -> None:
         super().__init__()
         self.corked: bool = False
+        self._at_once = False
         self.written: int = 0
         self._owner = owner
         self._transport: Any = None
         self.sends_at_once: bool = False
-        self._small = 0  # fewer bytes than these wait while corked
+        self._sender: Sender | None = None  # made with the first answer
+        self.unsent: bool = False
+        self._most = self.enough = 0
         self._full = False
         self._writing = False
         self._awaited: Deferred[Any] | None = None
@@ -111,31 +200,35 @@ class Output(Outbox):
     def is_over_limit(self) -> bool:
         """Whether more is queued than the owner wants to wait."""
         most = self._owner.max_queued_output
-        return most is not None and (self.size > most or len(self.queue) > _MOST_QUEUED_ITEMS)
+        return most is not None and (self.size > most or len(self.queue) > MOST_QUEUED_ITEMS)
 
     def push(self, item: bytes | MoreProducer | None) -> None:
         """Queue bytes, a producer, or (None) the end; write what the transport takes."""
+        if not self.queue:  # the owner may have changed its limits
+            owner = self._owner
+            self._most = most = owner.ac_out_buffer_size
+            limit = owner.max_queued_output
+            self.enough = most if limit is None or most < limit else limit
         self.append(item)
-        items = len(self.queue)
-        if items == 1:
-            self._look_at_limits()
-        if not self.corked or self.size >= self._small or items > _MOST_QUEUED_ITEMS:
+        if not self.corked or self.size >= self.enough or len(self.queue) > MOST_QUEUED_ITEMS:
             self.write()
 
-    def send(self) -> None:
-        """Have sent at once what was written: the peer waits for its answer.
+    def answer(self, received: bool) -> None:
+        """Write what was pushed while corked, as one; to be called if there is any.
 
-        A transport would leave it to its next turn, after another round of the
-        reactor. Not to be called when the transport asks for more: it is sending then.
+        :param received: whether the transport is reading. Then it is sent as well, with
+            what was written meanwhile; otherwise the transport may be sending already.
         """
-        transport = self._transport
-        if (
-            (self.sends_at_once and transport is not None)
-            and not (self._full or transport.disconnecting)
-            and not getattr(transport, "TLS", False)  # there it has nothing to send yet
-        ):
-            # An error stays with the socket: it is met again, by the reactor.
-            transport.doWrite()
+        now = self._at_once = received and self.sends_at_once
+        if self.queue:
+            self.write()
+        self._at_once = False
+        if self.unsent and now and self._transport is not None and not self._full:
+            (self._sender or self._new_sender()).flush()
+
+    def _new_sender(self) -> Sender:
+        sender = self._sender = Sender(self._transport, self)
+        return sender
 
     def attach(self, transport: Any) -> None:
         """Write to `transport` from now on."""
@@ -156,6 +249,7 @@ class Output(Outbox):
         """
         transport, self._transport = self._transport, None
         self._full = False
+        self._forget_sender()
         if transport is not None and not lost:
             transport.unregisterProducer()
         if self.queue or self._drained:
@@ -164,12 +258,18 @@ class Output(Outbox):
     def switch(self, change: Callable[[], object]) -> None:
         """Have something put between this and the transport, which `change` does."""
         transport, self._transport = self._transport, None
+        self._forget_sender()
         transport.unregisterProducer()
         change()  # if that fails there is nothing left to write to
         self._transport = transport
         # Whether it was full is not known to what stands there now.
         self._full = False
         transport.registerProducer(self, True)
+
+    def _forget_sender(self) -> None:
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.forget()
 
     def discard(self) -> None:
         """Drop what is queued."""
@@ -228,7 +328,28 @@ class Output(Outbox):
         self._writing = True
         failure = None
         try:
-            progress = self._write_on() or progress
+            while (self.queue or self.failure is not None) and not self._full:
+                if self._awaited is not None:
+                    break
+                data = self.take(self._most, self._owner.text_encoding if self.producers else None)
+                transport, awaited = self._transport, self.awaited
+                if transport is None:  # a producer that was asked has closed it
+                    break
+                if data:
+                    progress = True
+                    self.written += len(data)
+                    if self._at_once:
+                        self._at_once = False  # once for a delivery: others wait as well
+                        self.unsent = not (self._sender or self._new_sender()).send(data)
+                    else:
+                        self.unsent = True
+                        transport.write(data)
+                if awaited is not None:
+                    self._wait_for(awaited)
+                elif not data:
+                    break
+            if self.orphan is not None:
+                self._cancel_orphan()
         except Exception:
             failure = Failure()
         finally:
@@ -245,36 +366,6 @@ class Output(Outbox):
                     each.callback(None)
         if self.queue and self.ended and self._transport is not None:
             self._owner.output_ended()
-
-    def _write_on(self) -> bool:
-        owner, progress = self._owner, False
-        most = owner.ac_out_buffer_size
-        while (
-            (self.failure is not None or (self.queue and self.queue[0] is not None))
-            and not self._full
-            and self._awaited is None
-        ):
-            encoding = owner.text_encoding if self.producers else None
-            data = self.take(most, encoding)
-            transport, awaited = self._transport, self.awaited
-            if transport is None:  # a producer that was asked has closed it
-                break
-            if data:
-                transport.write(data)
-                self.written += len(data)
-                progress = True
-            if awaited is not None:
-                self._wait_for(awaited)
-            elif not data:
-                break
-        if self.orphan is not None:
-            self._cancel_orphan()
-        return progress
-
-    def _look_at_limits(self) -> None:
-        # For the first that waits: the owner may have changed them.
-        most, limit = self._owner.ac_out_buffer_size, self._owner.max_queued_output
-        self._small = most if limit is None else min(most, limit)
 
     def _wait_for(self, awaitable: Awaitable[Any]) -> None:
         awaited = as_deferred(awaitable)

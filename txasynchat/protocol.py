@@ -36,7 +36,7 @@ from txasynchat.core.lifecycle import CloseReason, Event, Lifecycle, State
 from txasynchat.core.outbox import BytesLike, MoreProducer, as_bytes
 from txasynchat.core.terminators import Terminator, compile_terminator
 from txasynchat.errors import ChatClosed, MessageTooLong, PlaintextAfterStartTLS
-from txasynchat.output import Output, abort
+from txasynchat.output import MOST_QUEUED_ITEMS, Output, abort
 from txasynchat.producers import (
     ProducerDrain,
     as_deferred,
@@ -642,8 +642,15 @@ class AsyncChat(Protocol, Swept):
             data = as_bytes(data, self.text_encoding, "the data to push")
         if self._life.reason is not None:
             raise self._can_not_send("push()")
-        if data:
-            self._output.push(data)
+        output = self._output
+        queue = output.queue
+        if queue and data and output.corked:  # one call for each of many small answers
+            queue.append(data)
+            output.size = size = output.size + len(data)
+            if size >= output.enough or len(queue) > MOST_QUEUED_ITEMS:
+                output.write()
+        elif data:
+            output.push(data)
 
     def push_with_producer(self, producer: object) -> None:
         """Send what a producer gives, behind what was pushed before.
@@ -995,9 +1002,9 @@ class AsyncChat(Protocol, Swept):
         if output.corked:  # from inside a callback: the outer call goes on where it stands
             framer.feed(data)
             return
-        received, answered = data, False
+        received = bool(data)
         # What is pushed meanwhile is written as one.
-        output.corked = True
+        output.corked, output.unsent = True, False
         try:
             while True:
                 try:
@@ -1009,10 +1016,9 @@ class AsyncChat(Protocol, Swept):
                     else:
                         self._deliver_to_reader(data)
                     if not framer.stopped or self._paused or not self.is_open:
-                        if not output.queue:
+                        if not (output.queue and framer.pending):
                             break
                         # A coroutine that waited for this may let in what waits behind it.
-                        answered = True
                         output.write()
                         if self._paused or not framer.pending or not self.is_open:
                             break
@@ -1023,11 +1029,8 @@ class AsyncChat(Protocol, Swept):
                 data = b""
         finally:
             output.corked = False
-            if output.queue:
-                answered = True
-                output.write()
-            if answered and received:
-                output.send()
+            if output.queue or output.unsent:
+                output.answer(received)
         if self._life.reason is None or self._life.state is State.FLUSHING:
             transport = self.transport
             try:

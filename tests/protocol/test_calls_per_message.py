@@ -112,16 +112,16 @@ def test_a_counted_message_costs_two_calls_beside_the_callbacks() -> None:
     assert counted.total() - counted["callbacks"] <= 2 * 2000 + 6
 
 
-def test_an_answer_costs_three_calls_beside_the_callbacks_and_its_part_of_one_write() -> None:
+def test_an_answer_costs_one_call_beside_the_callbacks_and_its_part_of_one_write() -> None:
     one = calls_for(Answers, b"\r\n")
     many = calls_for(Answers, b"\r\n" * 901)
     per_answer = (many.total() - one.total()) / 900
-    assert per_answer <= 4 + 0.01  # the callback, and push() of chat, output and outbox
-    assert many["_write_on"] == 1
+    assert per_answer <= 2 + 0.01  # the callback, and push()
+    assert many["write"] == 1
 
 
-def test_one_answer_costs_less_than_20_calls_in_all() -> None:
-    assert calls_for(Answers, b"one\r\n").total() < 20
+def test_one_answer_costs_no_more_than_13_calls_in_all() -> None:
+    assert calls_for(Answers, b"one\r\n").total() <= 13
 
 
 def test_a_new_connection_costs_no_more_than_25_calls() -> None:

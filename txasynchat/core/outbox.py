@@ -207,8 +207,12 @@ class Outbox:
         """
         if self.failure is not None:
             raise self.failure
-        if not (self.producers or self._offset) and 0 < self.size <= most:
-            return self._take_all()
+        if 0 < self.size <= most and not (self.producers or self._offset):
+            queue, self.queue, self.size = self.queue, _NOTHING, 0
+            if queue[-1] is None:
+                self.queue = [queue.pop()]
+            self._left += len(queue)
+            return queue[0] if len(queue) == 1 else b"".join(queue)
         parts: list[bytes] = []
         room = most
         while room > 0 and self.queue and self.queue[0] is not None and self.awaited is None:
@@ -223,13 +227,6 @@ class Outbox:
                     self.failure = error
                     break
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _take_all(self) -> bytes:
-        queue, self.queue, self.size = self.queue, _NOTHING, 0
-        if queue[-1] is None:
-            self.queue = [queue.pop()]
-        self._left += len(queue)
-        return queue[0] if len(queue) == 1 else b"".join(queue)
 
     def _cut(self, parts: list[bytes], room: int) -> int:
         # Moves the bytes in front to `parts`, at most `room`; returns how many.

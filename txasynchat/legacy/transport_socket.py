@@ -16,6 +16,7 @@ from os import strerror
 from threading import get_ident
 from typing import Any, Protocol
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -32,7 +33,7 @@ from zope.interface import implementer
 from txasynchat.errors import PlaintextAfterStartTLS
 from txasynchat.legacy.readiness import IN, OUT
 from txasynchat.legacy.watches import SoftSocket, queue_of
-from txasynchat.output import abort
+from txasynchat.output import Sender, abort
 
 __all__ = ("Owner", "TransportSocket")
 
@@ -162,6 +163,7 @@ class TransportSocket(SoftSocket):
         self._gathers = 0  # by this thread; 0 for none
         self._gathered: list[bytes] = []
         self._gathered_size = 0
+        self._sender = Sender(transport, self) if isinstance(transport, FileDescriptor) else None
         self._deaf = False
         self._mute = False
         self._closed = False
@@ -217,7 +219,7 @@ class TransportSocket(SoftSocket):
             if pushes_here is not None:
                 channel._txa_gatherer = None
             if self._gathered:
-                self._flush()
+                self._flush(at_once=True)
 
     def _came_unasked(self, data: bytes) -> None:
         if self._tls is None or self._closed:
@@ -239,6 +241,8 @@ class TransportSocket(SoftSocket):
         self._lost = reason
         self._gathers = 0
         self._at_end = True
+        if self._sender is not None:
+            self._sender.forget()
         if self._abort_later is not None and self._abort_later.active():
             self._abort_later.cancel()
         if not self._closed and self._fd != self.number:
@@ -521,20 +525,25 @@ class TransportSocket(SoftSocket):
         self._underway += size  # with no call in between: other threads come here too
         self._in_reactor(write)
 
-    def _flush(self) -> None:
+    def _flush(self, at_once: bool = False) -> None:
         if self._gathered:
             data = b"".join(self._gathered)
             self.pushes += len(self._gathered)
             self._gathered.clear()
             self._gathered_size = 0
-            self._write_out(data)
+            self._write_out(data, at_once)
 
-    def _write_out(self, data: bytes) -> None:
-        if self._lost is None:
-            self.bytes_out += len(data)
+    def _write_out(self, data: bytes, at_once: bool = False) -> None:
+        if self._lost is not None:
+            return
+        self.bytes_out += len(data)
+        sender = self._sender
+        if not at_once or sender is None:
             self._transport.write(data)
-            if self.tells_of_output and self.owner is not None:
-                self.owner.output_moved()
+        elif not sender.send(data) and not self._full:
+            sender.flush()
+        if self.tells_of_output and self.owner is not None:
+            self.owner.output_moved()
 
     def _in_reactor(self, call: Callable[[], object]) -> None:
         # A transport is for one thread; a socket was for any.
