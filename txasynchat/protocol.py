@@ -218,9 +218,9 @@ class AsyncChat(Protocol, Swept):
     #: but for what was held back before. As much as Twisted's transports read.
     ac_in_buffer_size: int = 65536
     #: At most so many bytes are written to the transport at once; smaller items
-    #: are joined up to this. As much as Twisted's transports take before they
-    #: say pause.
-    ac_out_buffer_size: int = 65536
+    #: are joined up to this. As much as Twisted's transports send at once: a
+    #: large push is copied once, and no piece of it waits for another.
+    ac_out_buffer_size: int = 131072
     #: Whether str is accepted for terminators and output, encoded with `encoding`.
     use_encoding: bool | int = False
     #: See :attr:`use_encoding`.

@@ -230,7 +230,7 @@ def test_a_full_socket_is_tried_again_with_the_next_answer_only_by_the_transport
 def test_a_transport_that_holds_more_than_64_kib_is_full(served: Served) -> None:
     served.warm()
     filled = served.fill()
-    more = b"x" * 100_000
+    more = b"x" * 300_000
     served.chat.push(more)
     waits = served.chat.queued_output
     assert waits

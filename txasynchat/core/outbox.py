@@ -129,6 +129,10 @@ class fifo(deque[Any]):
         return (True, self.popleft()) if self else (False, None)
 
 
+#: Of so much no producer is asked for more, though there is room in one write: that
+#: could be more than its consumer takes before it says pause.
+_ENOUGH = 65536
+
 #: The queue of who has nothing to send.
 _NOTHING: Any = ()
 
@@ -218,6 +222,8 @@ class Outbox:
         while room > 0 and self.queue and self.queue[0] is not None and self.awaited is None:
             if isinstance(self.queue[0], bytes):
                 room -= self._cut(parts, room)
+            elif most - room >= _ENOUGH:
+                break
             else:
                 try:
                     self._ask(self.queue[0], encoding)
