@@ -117,13 +117,19 @@ class Sender:
             return
         transport.doWrite()
         # What it can't send stays in sight; what is written later is not there yet.
-        if not transport.dataBuffer and transport.producer is self._producer:
-            self._hold_on()
+        if not transport.dataBuffer:
+            self.emptied()
 
-    def _hold_on(self) -> None:
-        if self._send is None and self._socket_send is not None:
+    def emptied(self) -> None:
+        """The transport has sent all that it held: until somebody has it start writing."""
+        transport = self._transport
+        if (
+            (self._send is None and self._socket_send is not None)
+            and transport.producer is self._producer
+            and not transport.disconnecting
+        ):
             self._send = self._socket_send
-            self._transport.startWriting = self._starts_writing
+            transport.startWriting = self._starts_writing
 
     def _starts_writing(self) -> None:
         self.forget()
@@ -416,8 +422,13 @@ class Output(Outbox):
     def resumeProducing(self) -> None:
         """The transport has room."""
         self._full = False
+        if self.sends_at_once:
+            # It holds nothing, but may have sent less than the socket takes.
+            (self._sender or self._new_sender()).emptied()
+            self._at_once = True
         if self._tell_source(ProducerDrain.resume):
             self.write(progress=True)
+        self._at_once = False
 
     def stopProducing(self) -> None:
         """The transport is gone. It calls its protocol's connectionLost() as well."""

@@ -249,6 +249,20 @@ def test_of_a_large_answer_one_write_is_sent_at_once(served: Served) -> None:
     assert served.drain() == data
 
 
+def test_a_transport_that_asks_for_more_sends_more_in_that_turn(served: Served) -> None:
+    # What it held was less than the socket takes.
+    served.warm()
+    served.fill()
+    size = served.chat.ac_out_buffer_size
+    served.chat.push(b"x" * (4 * size))
+    served.sent()
+    served.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
+    served.reactor.turn()
+    assert len(served.sent()) == size  # it sends no more at once
+    served.reactor.turn()  # the end of the first answer
+    assert len(served.sent()) > size
+
+
 def test_what_is_pushed_when_the_first_answer_was_written_is_sent_with_it(served: Served) -> None:
     served.warm()
 

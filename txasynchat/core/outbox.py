@@ -272,7 +272,10 @@ class Outbox:
         """
         self.awaited = None
         producer = self.queue[0]
-        produced = as_bytes(data, encoding, f"what {producer!r} produced")
+        if type(data) is bytes:
+            produced = data
+        else:
+            produced = as_bytes(data, encoding, f"what {producer!r} produced")
         if produced:
             self.queue.insert(0, produced)
             self._left -= 1  # it will leave as an item, which it is not
