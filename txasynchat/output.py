@@ -94,7 +94,7 @@ class Sender:
     def send(self, data: bytes) -> bool:
         """Write `data`: past the buffer, if that is known to be empty.
 
-        To be called while the transport reads: not when it asks for more.
+        To be called once in a turn of the reactor: others have something to send, too.
 
         :return: whether it was tried to send it.
         """
@@ -111,7 +111,10 @@ class Sender:
         return True
 
     def flush(self) -> None:
-        """Send what the transport holds, as much as the socket takes at once."""
+        """Send what the transport holds, as much as the socket takes at once.
+
+        To be called while the transport reads: when it asks for more it is sending.
+        """
         transport = self._transport
         if transport.producer is not self._producer or transport.disconnecting:
             return
@@ -139,7 +142,8 @@ class Sender:
         """What the transport holds is not known any more."""
         if self._send is not None:
             self._send = None
-            del self._transport.startWriting
+            if self._transport.startWriting == self._starts_writing:  # nobody else's
+                del self._transport.startWriting
 
 
 #: A queued producer takes memory that can't be counted in bytes.
@@ -169,7 +173,6 @@ class Output(Outbox):
         "_drained",
         "_full",
         "_lost",
-        "_most",
         "_owner",
         "_sender",
         "_transport",
@@ -195,7 +198,7 @@ class Output(Outbox):
         self.sends_at_once: bool = False
         self._sender: Sender | None = None  # made with the first answer
         self.unsent: bool = False
-        self._most = self.enough = 0
+        self.enough: int = 0
         self._full = False
         self._writing = False
         self._awaited: Deferred[Any] | None = None
@@ -212,8 +215,7 @@ class Output(Outbox):
         """Queue bytes, a producer, or (None) the end; write what the transport takes."""
         if not self.queue:  # the owner may have changed its limits
             owner = self._owner
-            self._most = most = owner.ac_out_buffer_size
-            limit = owner.max_queued_output
+            most, limit = owner.ac_out_buffer_size, owner.max_queued_output
             self.enough = most if limit is None or most < limit else limit
         self.append(item)
         if not self.corked or self.size >= self.enough or len(self.queue) > MOST_QUEUED_ITEMS:
@@ -334,28 +336,7 @@ class Output(Outbox):
         self._writing = True
         failure = None
         try:
-            while (self.queue or self.failure is not None) and not self._full:
-                if self._awaited is not None:
-                    break
-                data = self.take(self._most, self._owner.text_encoding if self.producers else None)
-                transport, awaited = self._transport, self.awaited
-                if transport is None:  # a producer that was asked has closed it
-                    break
-                if data:
-                    progress = True
-                    self.written += len(data)
-                    if self._at_once:
-                        self._at_once = False  # once for a delivery: others wait as well
-                        self.unsent = not (self._sender or self._new_sender()).send(data)
-                    else:
-                        self.unsent = True
-                        transport.write(data)
-                if awaited is not None:
-                    self._wait_for(awaited)
-                elif not data:
-                    break
-            if self.orphan is not None:
-                self._cancel_orphan()
+            progress = self._write_on() or progress
         except Exception:
             failure = Failure()
         finally:
@@ -372,6 +353,33 @@ class Output(Outbox):
                     each.callback(None)
         if self.queue and self.ended and self._transport is not None:
             self._owner.output_ended()
+
+    def _write_on(self) -> bool:
+        owner, progress = self._owner, False
+        while (
+            (self.queue or self.failure is not None) and not self._full and self._awaited is None
+        ):
+            encoding = owner.text_encoding if self.producers else None
+            data = self.take(owner.ac_out_buffer_size, encoding)
+            transport, awaited = self._transport, self.awaited
+            if transport is None:  # a producer that was asked has closed it
+                break
+            if data:
+                progress = True
+                self.written += len(data)
+                if self._at_once:
+                    self._at_once = False  # once in a turn: others wait as well
+                    self.unsent = not (self._sender or self._new_sender()).send(data)
+                else:
+                    self.unsent = True
+                    transport.write(data)
+            if awaited is not None:
+                self._wait_for(awaited)
+            elif not data:
+                break
+        if self.orphan is not None:
+            self._cancel_orphan()
+        return progress
 
     def _wait_for(self, awaitable: Awaitable[Any]) -> None:
         awaited = as_deferred(awaitable)

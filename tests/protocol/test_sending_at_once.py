@@ -361,16 +361,29 @@ def test_a_transport_that_is_lost_is_left_as_it_was(served: Served) -> None:
     assert served.chat.ended == 1
 
 
-def test_where_tls_has_come_in_between_nothing_is_sent_past_it(served: Served) -> None:
-    # Twisted registers the layer of TLS with the transport, and the chat with the layer.
+def test_where_a_handler_has_begun_tls_itself_nothing_is_sent_past_it(served: Served) -> None:
+    ssl = pytest.importorskip("twisted.internet.ssl")
     served.warm()
-    layer: Any = AsyncChat()
+    served.transport.startTLS(ssl.CertificateOptions())
+    served.come(b"secret")  # as nobody would: in clear, past the layer
+    served.reactor.turn()
+    assert b"secret" not in served.sent()
+
+
+def test_a_transport_that_changes_hands_is_left_to_the_next(served: Served) -> None:
+    served.warm()
     served.transport.unregisterProducer()
-    served.transport.registerProducer(layer, True)
-    kept: list[bytes] = []
-    served.transport.write = kept.append
-    served.come(b"secret")
-    assert (served.sent(), kept) == (b"", [b"secret"])
+    other = Echo()
+    other.callLater = served.reactor.callLater  # type: ignore[method-assign, assignment]
+    other.makeConnection(served.transport)
+    for request in (b"one", b"two"):
+        other.dataReceived(request + b"\n")
+        assert served.sent() == request
+    served.chat.connectionLost()
+    served.transport.write(b"past, ")
+    other.dataReceived(b"three\n")
+    assert served.sent() == b"past, three"
+    served.chat.connectionLost()
 
 
 class Upper(Server):
