@@ -356,9 +356,7 @@ class Output(Outbox):
 
     def _write_on(self) -> bool:
         owner, progress = self._owner, False
-        while (
-            (self.queue or self.failure is not None) and not self._full and self._awaited is None
-        ):
+        while (self.queue or self.failure is not None) and not self._full and self._awaited is None:
             encoding = owner.text_encoding if self.producers else None
             data = self.take(owner.ac_out_buffer_size, encoding)
             transport, awaited = self._transport, self.awaited

@@ -51,15 +51,13 @@ class Echo(AsyncChat):
 
     def handle_connect(self) -> None:
         self.set_terminator(b"\n")
-        self.requests: list[bytes] = []
         self.ended = 0
 
     def collect_incoming_data(self, data: bytes) -> None:
         self._collect_incoming_data(data)
 
     def found_terminator(self) -> None:
-        self.requests.append(self._get_data())
-        self.answer(self.requests[-1])
+        self.answer(self._get_data())
 
     def answer(self, request: bytes) -> None:
         self.push(request)
