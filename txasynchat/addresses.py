@@ -47,11 +47,12 @@ def when_peer_is_known(transport: Any, call: Callable[[], object]) -> None:
 
     :param transport: any ``ITransport``; its protocol knows it already.
     """
-    wrapper = _proxy_wrapper(transport)
-    if wrapper is None or wrapper._proxyInfo is not None:
-        call()
-    else:
-        _HeaderWait(wrapper, call)
+    if isinstance(transport, ProtocolWrapper):
+        wrapper = _proxy_wrapper(transport)
+        if wrapper is not None and wrapper._proxyInfo is None:
+            _HeaderWait(wrapper, call)
+            return
+    call()
 
 
 def _proxy_wrapper(transport: Any) -> Any:

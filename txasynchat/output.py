@@ -193,7 +193,7 @@ class Output(Outbox):
         self.corked: bool = False
         self._at_once = False
         self.written: int = 0
-        self._owner = owner
+        self._owner: Any = owner
         self._transport: Any = None
         self.sends_at_once: bool = False
         self._sender: Sender | None = None  # made with the first answer
@@ -258,6 +258,8 @@ class Output(Outbox):
         transport, self._transport = self._transport, None
         self._full = False
         self._forget_sender()
+        if not self._writing:
+            self._owner = None  # which holds this: memory is freed sooner without a cycle
         if transport is not None and not lost:
             transport.unregisterProducer()
         if self.queue or self._drained:
@@ -316,8 +318,11 @@ class Output(Outbox):
 
     def _abandon(self) -> None:
         # Drops what is queued because the connection ends.
-        self._lost = self._lost or any(item is not None for item in self.queue)
-        self._drop()
+        if self.ended:
+            self.queue = []  # its end
+        else:
+            self._lost = self._lost or bool(self.queue)
+            self._drop()
         waiting, self._drained = self._drained or [], None
         for each in waiting:
             if not each.called:  # one that waits may cancel another
@@ -416,7 +421,10 @@ class Output(Outbox):
 
     def _fail(self, failure: Failure) -> None:
         self._abandon()
-        self._owner.output_failed(failure)
+        if self._owner is None:
+            self._log.failure("a producer failed as its connection ended", failure)
+        else:
+            self._owner.output_failed(failure)
 
     # -- IPushProducer, for the transport -------------------------------------------
 

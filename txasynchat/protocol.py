@@ -46,6 +46,7 @@ from txasynchat.producers import (
 )
 from txasynchat.reading import Messages, Reader
 from txasynchat.timers import Swept, postponed
+from txasynchat.transports import end_at_once, may_end_at_once, share_attributes
 from txasynchat.watcher import Watcher
 
 __all__ = ("AsyncChat", "PauseReason")
@@ -63,13 +64,20 @@ _NEVER_WAITED_FOR = (
 _MAY_WAIT = ("conversation", "found_terminator", "handle_connect", "handle_drain")
 
 _DRAINED = (CloseReason.DRAIN, "the service stops")
+_FINISHED = (CloseReason.PEER, "it finished sending")
 
 _UNKNOWN = object()
 
 _OWN_LIMIT: Any = object()  # max_message_length, of the moment
 
 #: The state in which each connection begins.
-_NEW = Lifecycle()
+_BEGINNING = Lifecycle()
+
+# What each connection comes to, by names of their own: an enumeration's attributes are slow
+# to get on Python 3.10 and 3.11.
+_NEW, _OPEN, _FLUSHING, _CLOSING, _CLOSED = State
+_CONNECTED, _FINISH, _CLOSE, _LOST = Event.CONNECTED, Event.FINISH, Event.CLOSE, Event.LOST
+_PEER = CloseReason.PEER
 
 #: Seconds before a producer that writes nothing is asked again.
 _STALL = 0.1
@@ -128,15 +136,10 @@ def _is_disconnecting(transport: Any) -> bool:
     return bool(getattr(layer, "disconnecting", False))
 
 
-def _let_half_close(transport: Any, chat: AsyncChat) -> None:
+def _let_half_close(told: Any) -> None:
     # What an endpoint wraps around a client's protocol passes the peer's half close on, but
     # says so only of the last interface that it finds: then the whole connection would end.
-    told = getattr(transport, "protocol", chat)
-    if (
-        told is not chat
-        and hasattr(told, "readConnectionLost")
-        and IHandshakeListener in directlyProvidedBy(told)
-    ):
+    if hasattr(told, "readConnectionLost") and IHandshakeListener in directlyProvidedBy(told):
         alsoProvides(told, IHalfCloseableProtocol)
 
 
@@ -306,7 +309,7 @@ class AsyncChat(Protocol, Swept):
         self = super().__new__(cls)
         self.incoming = []
         self._framer = Framer()
-        self._life = _NEW
+        self._life = _BEGINNING
         self._output = Output(self)
         # Known from the first one on, or CPython gives a dict of its own to each that gets
         # one later: these come with the first bytes, before which many may be made.
@@ -470,7 +473,7 @@ class AsyncChat(Protocol, Swept):
 
     @ac_in_buffer.setter
     def ac_in_buffer(self, data: bytes) -> None:
-        if self._life.state in (State.NEW, State.OPEN):
+        if self._life.state in (_NEW, _OPEN):
             self._framer.unread = data
             self._deliver_soon()
 
@@ -706,9 +709,11 @@ class AsyncChat(Protocol, Swept):
         self.incoming.clear()
         self._registered = None
         self._output.discard()
+        if self._life.state in (_CLOSING, _CLOSED):
+            return  # there is nothing that would still come
         if self._upgrade is not None and self._upgrade.is_queued:
             self._queue_upgrade(self._upgrade)
-        if self._life.state is State.FLUSHING:
+        if self._life.state is _FLUSHING:
             self._output.push(None)
 
     @property
@@ -743,7 +748,7 @@ class AsyncChat(Protocol, Swept):
     @property
     def is_open(self) -> bool:
         """Whether the connection is there and nobody has decided to close it."""
-        return self._life.state is State.OPEN
+        return self._life.state is _OPEN
 
     @property
     def queued_output(self) -> int:
@@ -763,7 +768,7 @@ class AsyncChat(Protocol, Swept):
 
     def closed(self) -> Deferred[CloseReason]:
         """Fires with :attr:`close_reason` when the connection is gone. Never fails."""
-        if self._life.state is State.CLOSED:
+        if self._life.state is _CLOSED:
             assert self._life.reason is not None
             return succeed(self._life.reason)
         waiting: Deferred[CloseReason] = BridgedDeferred(self._wait_no_more)
@@ -835,7 +840,7 @@ class AsyncChat(Protocol, Swept):
         self.close()
 
     def _pause(self, reason: PauseReason) -> None:
-        if reason in self._paused or self._life.state not in (State.NEW, State.OPEN):
+        if reason in self._paused or self._life.state not in (_NEW, _OPEN):
             return
         self._paused |= {reason}
         pauses = self._pauses = self._pauses or {}
@@ -846,7 +851,7 @@ class AsyncChat(Protocol, Swept):
 
     def _pause_transport(self) -> None:
         # A TLS transport needs to read for its handshake, before any input comes.
-        if self._life.state is State.OPEN and self._paused and not self._shaking_hands:
+        if self._life.state is _OPEN and self._paused and not self._shaking_hands:
             self._transport.pauseProducing()
 
     def _resume(self, reason: PauseReason) -> None:
@@ -858,7 +863,7 @@ class AsyncChat(Protocol, Swept):
                 self._drain_on()
             return
         self._framer.go()
-        if self._life.state is State.OPEN:
+        if self._life.state is _OPEN:
             if not self._peer_finished:
                 self._transport.resumeProducing()
             self._deliver()
@@ -923,24 +928,23 @@ class AsyncChat(Protocol, Swept):
     def makeConnection(self, transport: Any) -> None:
         """The transport is there. Twisted calls this."""
         self.transport = transport
-        _let_half_close(transport, self)
-        if self._life.state is State.CLOSED:
+        told = getattr(transport, "protocol", self)
+        if told is not self:
+            _let_half_close(told)
+        if self._life.state is _CLOSED:
             abort(transport)  # closed before it was connected
         else:
             when_peer_is_known(transport, self._open)
 
     def _open(self) -> None:
-        transport = self._transport
-        if self._life.state not in (State.NEW, State.FLUSHING):
-            return  # it was closed while its peer was not known
-        if self._watcher is not None and not self._watcher.opened(self):
-            if self._life.reason is None or self._life.state is State.FLUSHING:
-                self._abort(CloseReason.LIMIT, "refused")
+        if self._watcher is not None and not self._is_let_in(self._watcher):
             return
-        life = self._life.on(Event.CONNECTED)
+        life = self._life.on(_CONNECTED)
         if life is None:
-            return  # the watcher has closed it
+            return  # it was closed while its peer was not known, or by the watcher
         self._life = life
+        transport: Any = self.transport
+        share_attributes(transport)
         if INegotiated.providedBy(transport):
             self._shaking_hands = self._watches_input = True
         if self.idle_timeout is not None:
@@ -955,13 +959,23 @@ class AsyncChat(Protocol, Swept):
             self._pulled = True
             self._reader = self._reader or Reader(self, self._framer)
         self._output.attach(transport)
-        if self.is_open:
-            self._pause_transport()
+        if self._life.state is _OPEN:
+            if self._paused:
+                self._pause_transport()
             try:
-                super().makeConnection(transport)  # type: ignore[no-untyped-call]
+                self.connectionMade()
             except Exception:
                 self._failed()
             self._deliver_soon()
+
+    def _is_let_in(self, watcher: Watcher) -> bool:
+        if self._life.state not in (_NEW, _FLUSHING):
+            return False  # it was closed while its peer was not known
+        if watcher.opened(self):
+            return True
+        if self._life.reason is None or self._life.state is _FLUSHING:
+            self._abort(CloseReason.LIMIT, "refused")
+        return False
 
     def connectionMade(self) -> None:
         """Calls :meth:`handle_connect` and :meth:`conversation`."""
@@ -983,7 +997,7 @@ class AsyncChat(Protocol, Swept):
         except BaseException:
             self._look_at_outcome(Failure())
         if self._peer_finished:
-            self._finish(CloseReason.PEER, "it finished sending")
+            self._finish(*_FINISHED)
         else:
             self.close_when_done()
 
@@ -1028,10 +1042,13 @@ class AsyncChat(Protocol, Swept):
                     self._failed()
                 data = b""
         finally:
-            output.corked = False
-            if output.queue or output.unsent:
-                output.answer(received)
-        if self._life.reason is None or self._life.state is State.FLUSHING:
+            if self._life.reason is not None:
+                self._uncork_and_end(received)
+            else:
+                output.corked = False
+                if output.queue or output.unsent:
+                    output.answer(received)
+        if self._life.reason is None or self._life.state is _FLUSHING:
             transport = self.transport
             try:
                 closing = transport.disconnecting
@@ -1050,7 +1067,8 @@ class AsyncChat(Protocol, Swept):
             if receiver is None and framer.pending:
                 self._pause(PauseReason.NOBODY_READS)
             self._drain_on()
-            self._close_if_all_done()
+            if self._peer_finished:
+                self._close_if_all_done()
 
     def _deliver_to_reader(self, data: bytes) -> None:
         reader = self._reader
@@ -1084,23 +1102,30 @@ class AsyncChat(Protocol, Swept):
         """The peer has finished sending: answer what it sent, then close.
         ``IHalfCloseableProtocol``."""
         self._peer_finished = self._watches_input = True
-        if self._life.state is State.CLOSING:
+        if self._life.state is _CLOSING:
             self._transport.loseConnection()
-        else:
-            self._close_if_all_done()
+        elif self._is_all_done():
+            is_called_back = self._output.corked
+            self._output.corked = True
+            self._finish(*_FINISHED)
+            if not is_called_back:
+                self._uncork_and_end(True)
 
     def writeConnectionLost(self) -> None:
         """The peer reads no more: nothing can be answered. ``IHalfCloseableProtocol``."""
-        if self._life.state is not State.CLOSING:  # there it is our own doing
+        if self._life.state is not _CLOSING:  # there it is our own doing
             self._abort(CloseReason.PEER, "it reads no more")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: :meth:`handle_close`, once. The transport calls this."""
-        detail = reason.getErrorMessage() if self._life.reason is None else ""
-        self._decide(Event.LOST, CloseReason.PEER, detail)
+        if self._life.state is _CLOSING:  # by us, with all that comes before it
+            self._life = self._life.on(_LOST) or self._life
+        else:
+            self._decide(_LOST, _PEER, "" if self._life.reason else reason.getErrorMessage())
+            self._release(lost=True)
         was_told, self.connected = self.connected, 0
-        self._release(lost=True)
-        self._set_close_timer(None)
+        if self._close_call is not None:
+            self._set_close_timer(None)
         if self.timeOut is not None:
             self.setTimeout(None)
         if self._upgrade is not None:
@@ -1112,8 +1137,9 @@ class AsyncChat(Protocol, Swept):
                 self._log.failure("{handler}.handle_close() failed", handler=self.handler_name)
                 self._count_failure()
         self._gone()
-        watcher, self._watcher = self._watcher, None
+        watcher = self._watcher
         if watcher is not None:
+            self._watcher = None
             watcher.ended(self)
 
     # -- Delivery ----------------------------------------------------------------------------
@@ -1126,9 +1152,9 @@ class AsyncChat(Protocol, Swept):
     def _deliver_soon(self) -> None:
         # A terminator, or input, that came from outside of a callback: what waits
         # for it must not wait for the peer as well.
-        if self._output.corked or self._paused or not self.is_open:
+        if self._output.corked or not (self._framer.pending or self._draining):
             return
-        if self._framer.pending or self._draining:
+        if self.is_open and not self._paused:
             self.callLater(0, self._deliver)  # type: ignore[no-untyped-call]
 
     def _look_at(
@@ -1259,7 +1285,7 @@ class AsyncChat(Protocol, Swept):
         if self._draining or self._life.reason is not None:
             return
         self._draining = self._watches_input = True
-        if self._life.state is State.NEW:
+        if self._life.state is _NEW:
             self._close(*_DRAINED)
             return
         self._saying_farewell = True
@@ -1361,7 +1387,7 @@ class AsyncChat(Protocol, Swept):
     def _check_start_tls(self, options: Any) -> None:
         if self._life.reason is not None:
             raise self._can_not_send("start_tls()")
-        if self._life.state is State.NEW:
+        if self._life.state is _NEW:
             raise RuntimeError("start_tls() before the connection is made")
         if self._upgrade is not None:
             raise RuntimeError("start_tls() was called already")
@@ -1410,7 +1436,7 @@ class AsyncChat(Protocol, Swept):
         if self._life.reason is None and self._refuse_plaintext(upgrade):
             return
         if self._peer_finished:
-            self._close(CloseReason.PEER, "it finished sending")
+            self._close(*_FINISHED)
             return
         transport = self._transport
         try:
@@ -1432,7 +1458,7 @@ class AsyncChat(Protocol, Swept):
         if progress and (self.idle_timeout is not None or self.timeOut is not None):
             self._touch()
         if self._life.reason is not None:
-            if self._life.state is State.FLUSHING and (progress or self._close_call is None):
+            if self._life.state is _FLUSHING and (progress or self._close_call is None):
                 self._set_close_timer(self.close_timeout)
         elif self._output.queue and self._output.is_over_limit:
             self._pause(PauseReason.OUTPUT_FULL)
@@ -1447,7 +1473,7 @@ class AsyncChat(Protocol, Swept):
         """A producer broke; it and what was queued behind it was dropped."""
         self._registered = None
         words = _in_words(failure.value)
-        if self._life.state is State.FLUSHING:
+        if self._life.state is _FLUSHING:
             self._life = self._life.on(Event.FAIL, CloseReason.ERROR, words) or self._life
         try:
             failure.raiseException()
@@ -1498,7 +1524,7 @@ class AsyncChat(Protocol, Swept):
     def _touch(self) -> None:
         timeout = self.idle_timeout
         if self.timeOut != timeout:
-            if self._life.state is State.OPEN:
+            if self._life.state is _OPEN:
                 self.setTimeout(timeout)
         elif timeout is not None:
             self.resetTimeout()
@@ -1536,7 +1562,7 @@ class AsyncChat(Protocol, Swept):
                 self.close_when_done()
 
     def _finish(self, reason: CloseReason, detail: str) -> None:
-        if self._decide(Event.FINISH, reason, detail):
+        if self._decide(_FINISH, reason, detail):
             self._output.push(None)
 
     def _decide(self, event: Event, reason: CloseReason, detail: str) -> bool:
@@ -1551,27 +1577,46 @@ class AsyncChat(Protocol, Swept):
         return True
 
     def _close(self, reason: CloseReason, detail: str) -> None:
-        if not self._decide(Event.CLOSE, reason, detail):
+        if not self._decide(_CLOSE, reason, detail):
             return
         self._release()
-        if self.transport is None:
+        transport: Any = self.transport
+        if transport is None:
             self._end_unconnected()
-            return
-        self._set_close_timer(self.close_timeout)
-        if self._lingers and not self._peer_finished and _can_linger(self.transport):
+        elif self._lingers and not self._peer_finished and _can_linger(transport):
             # A socket closed with unread input resets the connection, and takes
             # with it what was sent. So the peer sees our end first, what it still
             # sends is dropped, and its end, or the timer, closes the socket.
-            self._transport.loseWriteConnection()
+            self._set_close_timer(self.close_timeout)
+            transport.loseWriteConnection()
         else:
-            self._transport.loseConnection()
+            transport.loseConnection()
+            if not (self._output.corked and may_end_at_once(transport)):
+                self._watch_close()
+
+    def _uncork_and_end(self, at_once: bool) -> None:
+        # All callbacks have returned, and a close was decided meanwhile. A transport, told to
+        # close, sends what is left and closes in its next turn. While it reads (`at_once`) it
+        # need not wait for that; and mostly nothing is left then to be watched by a timer.
+        output, transport = self._output, self.transport
+        output.write()
+        output.corked = False
+        if self._life.state is _CLOSING and may_end_at_once(transport):
+            if at_once:
+                end_at_once(transport)
+            if transport.disconnecting:
+                self._watch_close()
+
+    def _watch_close(self) -> None:
+        if self._life.state is _CLOSING:
+            self._set_close_timer(self.close_timeout)
 
     def _abort(self, reason: CloseReason, detail: str) -> None:
-        self._decide(Event.CLOSE, reason, detail)
+        self._decide(_CLOSE, reason, detail)
         self._release()
         if self.transport is not None:
             abort(self.transport)
-        elif self._life.state is not State.CLOSED:
+        elif self._life.state is not _CLOSED:
             self._end_unconnected()
 
     def _end_unconnected(self) -> None:
@@ -1582,20 +1627,23 @@ class AsyncChat(Protocol, Swept):
     def _release(self, lost: bool = False) -> None:
         # The one place where a connection lets go of what it holds, before the
         # transport is closed.
-        self._registered = None
+        if self._registered is not None:
+            self._registered = None
         self._output.detach(lost)
 
     def _stop_input(self) -> None:
         # What a paused transport has not read may be more input, as is what is left.
-        self._lingers = self._lingers or bool(self._paused or self._framer.pending)
-        self._framer.stop()
-        if self._reader is None or self._life.reason is not CloseReason.PEER:
-            self._framer.discard()  # otherwise a coroutine may read what came
+        framer = self._framer
+        if self._paused or framer.pending:
+            self._lingers = True
+        framer.stop()
+        if self._reader is None or self._life.reason is not _PEER:
+            framer.discard()  # otherwise a coroutine may read what came
         if self.timeOut is not None:
             self.setTimeout(None)
         if self._paused:
             self._paused = frozenset()
-            if self._life.state is not State.CLOSED and self.transport is not None:
+            if self._life.state is not _CLOSED and self.transport is not None:
                 # What still comes is read and dropped, so that the peer's end is
                 # seen; TLS needs to read to close.
                 self._transport.resumeProducing()
@@ -1607,22 +1655,28 @@ class AsyncChat(Protocol, Swept):
         assert reason is not None
         if self._upgrade is not None:
             self._upgrade.forget()
-        waiting, self._closed = self._closed or [], None
-        for each in waiting:
-            if not each.called:  # one that waits may cancel another
-                each.callback(reason)
+        waiting = self._closed
+        if waiting is not None:
+            self._closed = None
+            for each in waiting:
+                if not each.called:  # one that waits may cancel another
+                    each.callback(reason)
 
     def _close_if_all_done(self) -> None:
+        if self._is_all_done():
+            self._finish(*_FINISHED)
+
+    def _is_all_done(self) -> bool:
+        # The peer has finished sending: was all of that dealt with?
         if not self._peer_finished or self._paused or not self.is_open:
-            return
+            return False
         if self._framer.pending:
-            return
+            return False
         reader = self._reader
-        if reader is not None:
-            reader.fail_at_end()
-            if self._answering or reader.is_reading or reader.is_awaited:
-                return
-        self._finish(CloseReason.PEER, "it finished sending")
+        if reader is None:
+            return True
+        reader.fail_at_end()
+        return not (self._answering or reader.is_reading or reader.is_awaited)
 
     def _set_close_timer(self, seconds: float | None) -> None:
         self._close_call = postponed(
@@ -1630,7 +1684,7 @@ class AsyncChat(Protocol, Swept):
         )
 
     def _close_timed_out(self) -> None:
-        if self._life.state is State.FLUSHING:
+        if self._life.state is _FLUSHING:
             cut = f"without progress, {self._output.size} queued bytes not sent"
         else:
             cut = "in which the peer did not close"

@@ -82,7 +82,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
 class Lifecycle:
     """The state of a connection, and why it ends.
 
-    It never changes, so all that are open share one: :meth:`on` answers what comes next.
+    It never changes, so all that are open share one, and those that their handlers close
+    share others: :meth:`on` answers what comes next.
 
     :ivar state: where it is.
     :ivar reason: who ended it: None until that is decided.
@@ -117,11 +118,13 @@ class Lifecycle:
         following = TRANSITIONS[self.state].get(event)
         if following is None:
             return None
-        if following is State.OPEN:
+        if following is _OPEN.state:
             return _OPEN
         # An error takes the place of a farewell that it has cut short.
-        if event is Event.CONNECTED or (self.reason is not None and event is not Event.FAIL):
-            reason, detail = self.reason, self.detail  # type: ignore[assignment]
+        if self.reason is not None and event is not _FAIL:
+            reason, detail = self.reason, self.detail
+        if reason is _HANDLER and not detail:
+            return _ENDED_BY_HANDLER[following]
         return Lifecycle(following, reason, detail)
 
     def described(self, detail: str) -> Lifecycle:
@@ -130,3 +133,7 @@ class Lifecycle:
 
 
 _OPEN = Lifecycle(State.OPEN)
+# By a name of its own: an enumeration's attributes are slow to get on Python 3.10 and 3.11.
+_FAIL = Event.FAIL
+_HANDLER = CloseReason.HANDLER
+_ENDED_BY_HANDLER = {state: Lifecycle(state, _HANDLER) for state in State}

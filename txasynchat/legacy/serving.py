@@ -31,6 +31,7 @@ from txasynchat.legacy.transport_socket import TransportSocket
 from txasynchat.legacy.watches import SoftSocket, queue_of
 from txasynchat.output import abort
 from txasynchat.timers import Swept, postponed
+from txasynchat.transports import share_attributes
 from txasynchat.watcher import Watcher
 
 __all__ = ("Connection", "LegacyFactory", "accepts", "builder")
@@ -188,6 +189,7 @@ class Connection(Protocol, Swept):
         if self._watcher is not None and not self._watcher.opened(self):
             self._abort(CloseReason.LIMIT, "")
             return
+        share_attributes(self.transport)
         sock = self._sock = TransportSocket(self.transport, self.close_timeout)
         sock.owner = self
         if self.idle_timeout is not None:
@@ -227,10 +229,13 @@ class Connection(Protocol, Swept):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone; the channel is to be told."""
         self._is_lost = True
-        self._decide(CloseReason.PEER, reason.getErrorMessage())
-        self.setTimeout(None)
-        self._set_close_timer(None)
+        if self.close_reason is None:
+            self._decide(CloseReason.PEER, reason.getErrorMessage())
+        if self.timeOut is not None:
+            self.setTimeout(None)
         self._look_no_more()
+        if self._close_call is not None:
+            self._set_close_timer(None)
         sock = self._sock
         if sock is not None:
             self._is_telling = True
@@ -450,7 +455,8 @@ class Connection(Protocol, Swept):
             or (sock.channel is None and not sock.waits_to_be_accepted)
         ):
             self._has_ended = True
-            self._set_close_timer(None)
+            if self._close_call is not None:
+                self._set_close_timer(None)
             if self._watcher is not None:
                 self._watcher.ended(self)
 
