@@ -518,6 +518,8 @@ def test_each_event_is_told_once_and_to_one_thread(stage: Stage, threads: int) -
 
 def test_what_another_thread_tells_and_leaves_is_not_told_again(stage: Stage) -> None:
     class Waits(Reader):
+        events: tuple[threading.Event, threading.Event]
+
         def handle_read(self) -> None:
             super().handle_read()
             in_it, go_on = self.events
