@@ -224,6 +224,8 @@ class async_chat(asyncore.dispatcher):
         self._txa_producer_fifo = None
         self._txa_gatherer = self._txa_lock = None
         self._txa_sending = self._txa_counts = False
+        self._txa_refills = self._txa_refills
+        self._txa_awaited = None
         self._txa_limit = None
         self._txa_look_for_boundary = None
         asyncore.dispatcher.__init__(self, sock, map)
@@ -453,7 +455,7 @@ class async_chat(asyncore.dispatcher):
             and gatherer.gather(given)  # type: ignore[union-attr]
         ):
             return
-        if not isinstance(given, bytes):
+        if type(given) is not bytes and not isinstance(given, bytes):
             if not isinstance(given, (bytearray, memoryview)):
                 raise TypeError(f"push() takes bytes, not {type(given).__name__}: encode it before")
             data = bytes(given)  # a copy of what its owner may still change
