@@ -22,7 +22,7 @@ BOUNDARY = b"\r\n--" + bytes(random.Random(66).choices(b"0123456789abcdef", k=62
 
 _LINES = ("AsyncChat", "drop-in", "removed", "LineReceiver", "Protocol by hand")
 _FRAMES = ("AsyncChat", "drop-in", "removed", "Int32StringReceiver")
-_OTHERS = ("asyncio streams", "bare find", "bare split")
+_OTHERS = ("AsyncChat coroutines", "asyncio streams", "bare find", "bare split")
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _workloads() -> list[Workload]:
                     length,
                     _CHUNKS[name],
                     8 * MiB if length == MiB else 512 * KiB,
-                    peers=(*_FRAMES, "asyncio streams", "bare find"),
+                    peers=(*_FRAMES, "AsyncChat coroutines", "asyncio streams", "bare find"),
                     unit="frame",
                 )
             )

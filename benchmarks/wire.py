@@ -29,6 +29,7 @@ _ALL = (
     "AsyncChat",
     "drop-in",
     "drop-in over TransportSocket",
+    "AsyncChat coroutines",
     "removed (select)",
     "removed (poll)",
     "LineReceiver",
@@ -39,7 +40,7 @@ _ALL = (
     "asyncio streams (uvloop)",
     "tornado IOStream",
 )
-_SENDING = tuple(name for name in _ALL if name != "LineReceiver")
+_SENDING = tuple(name for name in _ALL if name not in ("LineReceiver", "AsyncChat coroutines"))
 
 
 @dataclass(frozen=True)

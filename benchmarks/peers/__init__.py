@@ -52,6 +52,7 @@ PEERS = {
         Peer("AsyncChat", "asyncchat"),
         Peer("drop-in", "dropin"),
         Peer("drop-in over TransportSocket", "dropin", "endpoint"),
+        Peer("AsyncChat coroutines", "coroutines"),
         Peer("removed", "removed"),
         Peer("removed (select)", "removed", "select"),
         Peer("removed (poll)", "removed", "poll"),
