@@ -518,7 +518,8 @@ class AsyncChat(Protocol, Swept):
         """
         if isinstance(terminator, str):
             terminator = as_bytes(terminator, self.text_encoding, "the terminator")
-        if isinstance(compile_terminator(terminator, max_match), int):
+        is_plain = type(terminator) is bytes and terminator and max_match is None
+        if not is_plain and isinstance(compile_terminator(terminator, max_match), int):
             raise TypeError(
                 f"read_until() searches for bytes or a regex, not for {terminator!r}; "
                 "read_exactly() reads a number of bytes, read() what comes"
@@ -1066,7 +1067,8 @@ class AsyncChat(Protocol, Swept):
         if self._watches_input:
             if receiver is None and framer.pending:
                 self._pause(PauseReason.NOBODY_READS)
-            self._drain_on()
+            if self._draining:
+                self._drain_on()
             if self._peer_finished:
                 self._close_if_all_done()
 
@@ -1175,6 +1177,8 @@ class AsyncChat(Protocol, Swept):
         if self._output.corked:
             return data, self, None
         receiver = self if self._reader is None else self._receiver()
+        if self._pulled and not self._draining and self._first_terminator is not _UNKNOWN:
+            return data, receiver, None  # no callback is asked for anything
         # Overridden on the class or on the instance? (A look into __dict__ would
         # make the interpreter's calls of this instance's methods slower for good.)
         own = getattr(self.get_terminator, "__func__", None) is _get_terminator

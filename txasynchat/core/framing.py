@@ -252,6 +252,9 @@ class Framer:
                 self._counts = self._in_hand = 0
                 self._terminator = terminator
                 return
+        elif terminator is self._terminator and type(terminator) is bytes and max_match is None:
+            self._asked = _NEVER_ASKED  # the same again, as many set it for each message
+            return
         else:
             compiled = compile_terminator(terminator, max_match)
             if isinstance(compiled, int):
