@@ -435,3 +435,52 @@ def test_whoever_asks_how_many_messages_there_were_may_be_overtaken_at_any_step(
     framer.set_terminator(b"\n")
     framer.deliver(Handler(framer, on_found=ask), b"a\nb\nc\n")
     assert counted[0] >= 0
+
+
+def test_half_a_count_leaves_what_ended_the_last_message() -> None:
+    framer = Framer()
+    framer.set_terminator(b"\r\n")
+    handler = Handler(framer)
+    framer.deliver(handler, b"one\r\n")
+    framer.set_terminator(4)
+    framer.deliver(handler, b"ab")
+    assert framer.matched == b"\r\n"
+    framer.deliver(handler, b"cd")
+    assert framer.matched is None
+
+
+@pytest.mark.parametrize(
+    "chunks", [[b"abcdef\r", b"\n"], [b"abcdef", b"\r\n"], [b"abcdef\r", b"\none\r\n"]]
+)
+def test_a_limit_lowered_meanwhile_counts_wherever_the_stream_is_cut(chunks: list[bytes]) -> None:
+    framer = Framer()
+    framer.set_terminator(b"\r\n")
+    handler = Handler(framer)
+    framer.deliver(handler, chunks[0], 10)
+    framer.deliver(handler, chunks[1], 5)
+    assert handler.events[:2] == [data(b"abcdef"), ("too long",)]
+    assert handler.events[2:] in ([], [data(b"one"), FOUND])
+
+
+@pytest.mark.parametrize("chunk", [b"one\r\nxyz", b"\r\nxyz", b"one\r\nxyz\r\n"])
+def test_a_message_that_goes_on_behind_another_keeps_to_the_limit(chunk: bytes) -> None:
+    framer = Framer()
+    framer.set_terminator(b"\r\n")
+    handler = Handler(framer)
+    framer.deliver(handler, b"abcd", 5)
+    aside = framer.put_aside()
+    handler.on_found = lambda framer: framer.take_up(aside)
+    framer.deliver(handler, chunk, 5)
+    assert handler.events[-3:-1] == [FOUND, data(b"x")]
+    assert handler.events[-1] == ("too long",)
+
+
+def test_of_a_message_that_is_too_long_and_goes_on_behind_another_the_rest_is_dropped() -> None:
+    framer = Framer()
+    framer.set_terminator(b"\r\n")
+    handler = Handler(framer)
+    framer.deliver(handler, b"0123456789abcdef", 10)
+    aside = framer.put_aside()
+    handler.on_found = lambda framer: framer.take_up(aside)
+    framer.deliver(handler, b"one\r\nxyz", 10)
+    assert handler.events[-2:] == [data(b"one"), FOUND]

@@ -516,6 +516,8 @@ class Framer:
                         settle(handler, result)
                     if self._data is not rest or self._matcher is not matcher or self.stopped:
                         continue
+                    if self._length or self._skipping:
+                        continue  # a message that was put aside goes on
             if not rest:
                 self._data = b""
             elif near or rest[-1] in matcher.inner:
@@ -580,7 +582,6 @@ class Framer:
     def _count(self, handler: Handler, settle: Callable[[Any, object], None], asks: bool) -> None:
         # The counted messages of a chunk; one, where the terminator is asked for.
         data, size = self._data, len(self._data)
-        self._matched = None
         while True:
             pos, wanted = self._pos, self._terminator or 0
             end: int = pos + wanted  # type: ignore[operator]
@@ -593,7 +594,7 @@ class Framer:
             else:
                 self._data, self._pos = b"", 0
                 piece = data[pos:] if pos else data
-            self._length, self._begun, self._due = 0, False, _FOUND
+            self._length, self._begun, self._due, self._matched = 0, False, _FOUND, None
             self._terminator, self._in_hand = 0, wanted  # type: ignore[assignment]
             try:
                 handler.collect_incoming_data(piece)
@@ -661,7 +662,11 @@ class Framer:
             self._held = held = held + size
             self._link = matcher.path[held]
             self._data = b""
-        elif size >= missing and literal.endswith(data[pos : pos + missing]):
+        elif (
+            size >= missing
+            and literal.endswith(data[pos : pos + missing])
+            and (limit is None or self._length <= limit)  # which may have been lowered
+        ):
             self._held, self._link = 0, matcher.root
             self._length, self._begun = 0, False
             self._matched = literal
