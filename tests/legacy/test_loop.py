@@ -548,6 +548,44 @@ def test_what_another_thread_tells_and_leaves_is_not_told_again(stage: Stage) ->
     assert last.errors == []
 
 
+@pytest.mark.parametrize("others", [SMALL, LARGE])
+def test_what_a_callback_could_not_send_goes_out_while_another_thread_waits(
+    stage: Stage, others: int
+) -> None:
+    class Sends(asynchat.async_chat):
+        def handle_read(self) -> None:
+            self.recv(10)
+            assert not until(lambda: False, 0.2)  # the other thread is in its wait by then
+            self.push(b"y" * 3_000_000)
+
+    stage.crowd(others)
+    _, peer = stage.channel(Sends)
+    stage.loop()
+    stage.loop()
+    peer.send(b"x")
+    assert receive(peer, 3_000_000) == 3_000_000
+
+
+def test_a_listener_that_says_it_is_connected_is_served(stage: Stage) -> None:
+    class Listener(Reader):
+        readable, writable = asyncore.dispatcher.readable, asyncore.dispatcher.writable
+
+        def handle_accepted(self, sock: Any, addr: Any) -> None:
+            sock.close()
+            self.received.append(b"accepted")
+
+    listener = Listener(None, stage.map)
+    listener.create_socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(5)
+    stage.rounds()
+    listener.connected = True
+    with socket.create_connection(listener.socket.getsockname(), TIMEOUT):
+        stage.rounds(50)
+    assert listener.received == [b"accepted"]
+    assert listener.errors == []
+
+
 def test_a_file_that_another_thread_has_in_hand_keeps_no_processor_busy(
     stage: Stage, tmp_path: Any
 ) -> None:

@@ -350,12 +350,12 @@ class ChannelSet:
                 watch.settled
                 and channel.socket is watch.sock
                 and (
-                    (
+                    channel.accepting
+                    or (
                         channel.connected
                         and not channel._txa_producer_fifo
                         and not channel.ac_out_buffer
                     )
-                    or channel.accepting
                 )
             ):
                 self._fresh[watch] = None
@@ -761,17 +761,19 @@ class ChannelSet:
                         watch.settled
                         and channel.socket is watch.sock
                         and (
-                            (
+                            channel.accepting
+                            or (
                                 channel.connected
                                 and not channel._txa_producer_fifo
                                 and not channel.ac_out_buffer
                             )
-                            or channel.accepting
                         )
                     )
                     and not watch.gone
                 ):
                     self._fresh[watch] = None
+                    if watch.quiet and self._tick != alone:
+                        self.touched(watch)  # another may wait already, and ask no more
                     if watch.soft is not None:
                         self._soften(watch)
 
