@@ -566,6 +566,29 @@ def test_what_a_callback_could_not_send_goes_out_while_another_thread_waits(
     assert receive(peer, 3_000_000) == 3_000_000
 
 
+@pytest.mark.parametrize("others", [SMALL, LARGE])
+@pytest.mark.parametrize("loud", [False, True])
+def test_what_a_callback_appends_goes_out_while_another_thread_waits(
+    stage: Stage, others: int, loud: bool
+) -> None:
+    class Appends(asynchat.async_chat):
+        def handle_read(self) -> None:
+            data = self.recv(10)
+            assert not until(lambda: False, 0.2)  # the other thread is in its wait by then
+            self.producer_fifo.append(data)
+
+    class Loud(Appends):
+        def writable(self) -> bool:
+            return super().writable()
+
+    stage.crowd(others)
+    _, peer = stage.channel(Loud if loud else Appends)
+    stage.loop()
+    stage.loop()
+    peer.send(b"hello")
+    assert peer.recv(10) == b"hello"
+
+
 def test_a_listener_that_says_it_is_connected_is_served(stage: Stage) -> None:
     class Listener(Reader):
         readable, writable = asyncore.dispatcher.readable, asyncore.dispatcher.writable

@@ -772,7 +772,7 @@ class ChannelSet:
                     and not watch.gone
                 ):
                     self._fresh[watch] = None
-                    if watch.quiet and self._tick != alone:
+                    if self._tick != alone:
                         self.touched(watch)  # another may wait already, and ask no more
                     if watch.soft is not None:
                         self._soften(watch)
