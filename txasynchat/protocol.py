@@ -1605,6 +1605,8 @@ class AsyncChat(Protocol, Swept):
         output, transport = self._output, self.transport
         output.write()
         output.corked = False
+        if output.queue:  # of a producer that broke meanwhile the end is left, to be met
+            output.write()
         if self._life.state is _CLOSING and may_end_at_once(transport):
             if at_once:
                 end_at_once(transport)

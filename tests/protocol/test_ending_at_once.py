@@ -199,6 +199,33 @@ def test_a_close_while_no_input_comes_is_watched_by_the_timer(connect: Any) -> N
     assert connection.reactor.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("discards", [False, True])
+def test_a_producer_that_breaks_behind_the_last_callback_ends_it_as_well(
+    connect: Any, discards: bool
+) -> None:
+    class Breaking(Once):
+        def more(self) -> bytes:
+            raise ZeroDivisionError
+
+        def found_terminator(self) -> None:
+            self.push(b"bye\n")
+            self.push_with_producer(self)
+            self.close_when_done()
+
+        def handle_error(self) -> None:
+            self.events.append("error")
+            if discards:
+                self.discard_buffers()
+
+    connection = connect(Breaking())
+    connection.receive(b"one\n")
+    assert connection.is_gone
+    assert connection.chat.events == ["error", "closed"]
+    assert connection.chat.close_reason == "error"
+    assert connection.peer.recv(100) == b"bye\n"
+    assert connection.reactor.getDelayedCalls() == []
+
+
 def test_buffers_can_be_discarded_after_the_end(connect: Any) -> None:
     connection = connect(Once())
     connection.receive(b"one\n")
