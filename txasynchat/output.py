@@ -420,11 +420,12 @@ class Output(Outbox):
             self._log.failure("a producer failed while it was stopped", failure)
 
     def _fail(self, failure: Failure) -> None:
+        owner = self._owner  # who waits for the output may close the connection, and it goes
         self._abandon()
-        if self._owner is None:
+        if owner is None:
             self._log.failure("a producer failed as its connection ended", failure)
         else:
-            self._owner.output_failed(failure)
+            owner.output_failed(failure)
 
     # -- IPushProducer, for the transport -------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support import Chat, Wire, connected
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 
 from txasynchat import CloseReason
 from txasynchat.core.terminators import Terminator
@@ -286,3 +286,21 @@ def test_what_is_no_producer_is_refused(source: Any) -> None:
     assert chat.is_open
     chat.push(b"still fine")
     assert wire.value() == b"still fine"
+
+
+@pytest.mark.parametrize("end", ["abort", "close"])
+def test_a_broken_producer_is_told_of_though_who_waits_for_it_ends_the_connection(end: str) -> None:
+    class Later:
+        def __init__(self) -> None:
+            self.due: Deferred[bytes] = Deferred()
+
+        def more(self) -> Deferred[bytes]:
+            return self.due
+
+    chat, wire = connected(error=lambda chat: None)
+    producer = Later()
+    chat.push_with_producer(producer)
+    chat.drained().addErrback(lambda _: getattr(chat, end)())
+    producer.due.errback(ZeroDivisionError("on purpose"))
+    wire.lose()
+    assert chat.events == [("connect",), ("error",), ("close",)]
