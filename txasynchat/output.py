@@ -138,6 +138,18 @@ class Sender:
         self.forget()
         self._transport.startWriting()
 
+    def hand_back(self, wrote: bool) -> None:
+        """Leave what comes next to the transport, which had asked for more.
+
+        Who has told it meanwhile to send no more after that is not known here; it looks for
+        that when it has sent something of its own, or nothing.
+
+        :param wrote: whether anything was written since it asked.
+        """
+        if wrote and self._send is not None:
+            self._transport.startWriting()
+        self.forget()
+
     def forget(self) -> None:
         """What the transport holds is not known any more."""
         if self._send is not None:
@@ -437,6 +449,7 @@ class Output(Outbox):
     def resumeProducing(self) -> None:
         """The transport has room."""
         self._full = False
+        written = self.written
         if self.sends_at_once:
             # It holds nothing, but may have sent less than the socket takes.
             (self._sender or self._new_sender()).emptied()
@@ -444,6 +457,8 @@ class Output(Outbox):
         if self._tell_source(ProducerDrain.resume):
             self.write(progress=True)
         self._at_once = False
+        if self._sender is not None:
+            self._sender.hand_back(self.written != written)
 
     def stopProducing(self) -> None:
         """The transport is gone. It calls its protocol's connectionLost() as well."""

@@ -336,6 +336,22 @@ def test_from_outside_the_transports_half_is_ended_behind_what_was_pushed(served
     assert served.peer.recv(100) == b""
 
 
+@pytest.mark.parametrize("rest", [b"", b"rest"])
+def test_a_half_that_is_ended_while_the_transport_is_full_ends_behind_what_follows(
+    served: Served, rest: bytes
+) -> None:
+    served.warm()
+    served.come(b"one")
+    much = b"x" * served.chat.ac_out_buffer_size
+    served.chat.push(much)
+    served.chat.push(rest)
+    served.transport.loseWriteConnection()
+    assert served.sent() + served.drain() == b"one" + much + rest
+    if not rest:  # the transport looks for that behind the next write
+        served.come(b"next")
+    assert served.chat.close_reason == "peer"
+
+
 def test_a_connection_that_was_lost_is_found_out_by_the_reactor(served: Served) -> None:
     served.warm()
     served.peer.close()
