@@ -446,7 +446,8 @@ class AsyncChat(Protocol, Swept):
     def get_terminator(self) -> Terminator:
         """The current terminator; a number counts down to what is still missing.
 
-        A subclass may override it; it is asked before each look at the input.
+        A subclass may override it; it is asked before each look at the input. Whether it is
+        overridden, on the class or the object, is looked at when the first input comes.
         """
         return self.terminator
 
