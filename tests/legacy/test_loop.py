@@ -603,7 +603,7 @@ def test_a_listener_that_says_it_is_connected_is_served(stage: Stage) -> None:
     listener.listen(5)
     stage.rounds()
     listener.connected = True
-    with socket.create_connection(listener.socket.getsockname(), TIMEOUT):
+    with socket.create_connection(listener.socket.getsockname(), TIMEOUT):  # type: ignore[union-attr]
         stage.rounds(50)
     assert listener.received == [b"accepted"]
     assert listener.errors == []
