@@ -97,6 +97,7 @@ NEEDS_NO_EXAMPLE = {
     "Result",
     "Run",
     "Trouble",
+    "Sender",  # needs a transport over a socket: tests/protocol/test_sending_at_once.py
     "BytesLike",  # a type alias
     "BadTranscript",
     "ChatClosed",  # shown by AsyncChat's tests
