@@ -1018,7 +1018,7 @@ class AsyncChat(Protocol, Swept):
         if output.corked:  # from inside a callback: the outer call goes on where it stands
             framer.feed(data)
             return
-        received = bool(data)
+        received = data
         # What is pushed meanwhile is written as one.
         output.corked, output.unsent = True, False
         try:
@@ -1045,11 +1045,11 @@ class AsyncChat(Protocol, Swept):
                 data = b""
         finally:
             if self._life.reason is not None:
-                self._uncork_and_end(received)
+                self._uncork_and_end(bool(received))
             else:
                 output.corked = False
                 if output.queue or output.unsent:
-                    output.answer(received)
+                    output.answer(bool(received))
         if self._life.reason is None or self._life.state is _FLUSHING:
             transport = self.transport
             try:

@@ -493,7 +493,7 @@ class Framer:
             pieces = data.split(literal) if size < _RARE else matcher.split(data, _RARE)
             rest = pieces.pop()
             if pieces:
-                if near and self._has_longer(pieces, limit):
+                if near and self._has_longer(pieces, size, limit):
                     continue  # one by one, with a closer look
                 self._length = 0
                 self._begun = False
@@ -534,10 +534,12 @@ class Framer:
             elif not (self._held or self._skipping):
                 self._seek = found.first
 
-    def _has_longer(self, pieces: list[bytes], limit: int | None) -> bool:
+    def _has_longer(self, pieces: list[bytes], size: int, limit: int | None) -> bool:
         # Whether a message outgrows the limit, the first with what was collected of it.
         assert limit is not None
-        return len(pieces[0]) + self._length > limit or max(map(len, pieces)) > limit
+        if len(pieces[0]) + self._length > limit:
+            return True
+        return size > limit and max(map(len, pieces)) > limit
 
     def _step(
         self,
