@@ -16,7 +16,6 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -25,6 +24,7 @@ from txasynchat.bridge import BridgedDeferred
 from txasynchat.core.outbox import MoreProducer, Outbox
 from txasynchat.errors import ChatClosed
 from txasynchat.producers import ProducerDrain, as_deferred, stop_producer
+from txasynchat.transports import is_over_socket
 
 __all__ = ("Output", "Owner", "Sender", "abort")
 
@@ -61,7 +61,7 @@ def abort(transport: Any) -> None:
 def _only_sends(kind: type) -> bool:
     # Whether transports of a class do nothing with their output but to send it.
     methods = (getattr(kind, name, None) for name in ("doWrite", "write", "writeSomeData"))
-    return issubclass(kind, Connection) and all(
+    return is_over_socket(kind) and all(
         getattr(method, "__module__", "").startswith("twisted.internet.") for method in methods
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import connectionDone
-from twisted.internet.tcp import Connection
 
-__all__ = ("end_at_once", "may_end_at_once", "share_attributes")
+__all__ = ("end_at_once", "is_over_socket", "may_end_at_once", "share_attributes")
 
 #: What a transport is given after it was made, when something is written to it.
 _LATER = ("producer", "streamingProducer", "dataBuffer", "offset")
@@ -16,9 +16,18 @@ _LATER = ("producer", "streamingProducer", "dataBuffer", "offset")
 _sharing: set[type] = set()
 
 
+@lru_cache
+def is_over_socket(kind: type) -> bool:
+    """Whether a class is one of Twisted's transports over a socket."""
+    from twisted.internet.tcp import Connection  # loads OpenSSL: not for who has no transport
+
+    return issubclass(kind, Connection)
+
+
 def may_end_at_once(transport: Any) -> bool:
     """Whether :func:`end_at_once` can do anything."""
-    return isinstance(transport, Connection) and not transport.TLS
+    kind: Any = type(transport)
+    return is_over_socket(kind) and not transport.TLS
 
 
 def end_at_once(transport: Any) -> None:
@@ -50,8 +59,8 @@ def share_attributes(transport: Any) -> None:
 
     :param transport: any; only Twisted's own are known well enough.
     """
-    kind = type(transport)
-    if kind not in _sharing and issubclass(kind, Connection):
+    kind: Any = type(transport)
+    if kind not in _sharing and is_over_socket(kind):
         _sharing.add(kind)
         first: Any = object.__new__(kind)
         for name in _LATER:

@@ -106,8 +106,8 @@ def test_an_empty_input_shows_nothing(harness: ModuleType) -> None:
 def broken_take(take: Callable[..., bytes]) -> Callable[..., bytes]:
     """A framer's _take() that holds back a byte less than what may be a terminator."""
 
-    def wrapper(self: Framer, pos: int, end: int, keep: int) -> bytes:
-        return take(self, pos, end, max(keep - 1, 0))
+    def wrapper(self: Framer, literal: bytes | None, pos: int, end: int, keep: int) -> bytes:
+        return take(self, literal, pos, end, max(keep - 1, 0))
 
     return wrapper
 
