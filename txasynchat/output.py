@@ -199,6 +199,7 @@ class Output(Outbox):
     _log = Logger()
 
     orphan: Awaitable[Any] | None
+    queue: list[Any]
 
     def __init__(self, owner: Owner) -> None:
         super().__init__()

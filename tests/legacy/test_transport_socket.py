@@ -164,6 +164,12 @@ def errno_of(call: Callable[[], object]) -> int | None:
 # -- Reading -----------------------------------------------------------------------
 
 
+def test_it_has_fewer_attributes_than_the_interpreter_keeps_for_all_at_once() -> None:
+    channel = asynchat.async_chat(TransportSocket(Wire()), {})  # type: ignore[arg-type,abstract]
+    assert len(vars(channel.socket)) < 30
+    assert len(vars(channel)) < 30
+
+
 def test_recv_gives_what_has_come_in_order() -> None:
     sock, _ = opened()
     sock.received(b"one")

@@ -86,7 +86,7 @@ class Matcher:
         self.root = root
         self.literal = literal
         self.first: int | None = None if literal is None else literal[0]
-        self.inner = frozenset(() if literal is None else literal[:-1])
+        self.inner: frozenset[int] = frozenset(() if literal is None else literal[:-1])
         self.path: list[Link] = [root]
         for byte in literal or b"":
             self.path.append(self.path[-1][byte])

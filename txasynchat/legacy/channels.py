@@ -112,9 +112,9 @@ class Server(Round):
         if timeout is None or timeout > _LONGEST_WAIT:
             timeout = _LONGEST_WAIT
         self.timeout: float = timeout
-        self.dispatch = dispatch
-        self.as_select = as_select
-        self.waited = self.timeout > 0
+        self.dispatch: Dispatch = dispatch
+        self.as_select: bool = as_select
+        self.waited: bool = self.timeout > 0
 
 
 class ChannelSet:

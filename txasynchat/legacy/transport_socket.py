@@ -134,9 +134,10 @@ class TransportSocket(SoftSocket):
     was_told_of_end: bool = False
 
     # What few are asked for is not in each of them: CPython is slower with an object of
-    # more than thirty attributes.
+    # thirty attributes or more, and gives it a dict of its own.
     _retires = False
     _takes_no_more = False
+    _abort_later: Any = None
     # While output goes out that was there before start_tls(): the options; how many
     # bytes of it are left, where they are counted; what is handed on to TLS.
     _tls: Any = None
@@ -167,7 +168,6 @@ class TransportSocket(SoftSocket):
         self._deaf = False
         self._mute = False
         self._closed = False
-        self._abort_later: Any = None
         # Numbers for traffic().
         self.bytes_in: int = 0
         self.bytes_out: int = 0
