@@ -168,6 +168,7 @@ def test_it_has_fewer_attributes_than_the_interpreter_keeps_for_all_at_once() ->
     channel = asynchat.async_chat(TransportSocket(Wire()), {})  # type: ignore[arg-type,abstract]
     assert len(vars(channel.socket)) < 30
     assert len(vars(channel)) < 30
+    channel.close()
 
 
 def test_recv_gives_what_has_come_in_order() -> None:
