@@ -220,12 +220,11 @@ class async_chat(asyncore.dispatcher):
         self.incoming = []
         self.ac_out_buffer = b""
         # Here, although the class has them: a dict that grows later is no longer shared by all;
-        # and what each event asks for is had faster from the object than from its class.
+        # and what each event asks for is had faster from the object than from its class. Few,
+        # as an object with thirty, the program's own among them, has a dict to itself.
         self._txa_producer_fifo = None
         self._txa_gatherer = self._txa_lock = None
         self._txa_sending = self._txa_counts = False
-        self._txa_refills = self._txa_refills
-        self._txa_awaited = None
         self._txa_limit = None
         self._txa_look_for_boundary = None
         asyncore.dispatcher.__init__(self, sock, map)
