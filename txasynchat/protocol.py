@@ -1253,7 +1253,8 @@ class AsyncChat(Protocol, Swept):
         self._look_at_outcome(outcome)
         if self._reader is not None:
             self._reader.let_go()
-        self._resume(PauseReason.HANDLER_BUSY)
+        if not self._answering:  # what was let go may have reached a callback that waits as well
+            self._resume(PauseReason.HANDLER_BUSY)
 
     def _look_at_outcome(self, outcome: Any) -> None:
         # Whatever a Deferred failed with, asyncio's CancelledError too, is an error here;

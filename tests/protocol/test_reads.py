@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -389,6 +390,27 @@ def test_between_two_reads_of_a_callback_the_handler_is_busy() -> None:
     assert got == [b"a", b"b"]
     assert chat.messages == [b"go", b"c"]
     assert wire.is_reading
+
+
+def test_a_read_that_is_given_up_leaves_its_bytes_to_a_callback_that_is_waited_for() -> None:
+    later: Deferred[None] = Deferred()
+    reads: list[Deferred[bytes]] = []
+
+    async def connect(chat: Chat) -> None:
+        reads.append(chat.read_until(b";"))
+        with suppress(CancelledError):
+            await reads[0]
+        chat.set_terminator(1)
+
+    async def found(chat: Chat) -> None:
+        await later
+
+    chat, _ = connected(b";", connect=connect, found=found)
+    chat.dataReceived(b"ab")
+    reads[0].cancel()
+    assert chat.events[1:] == [("data", b"a"), ("found",)]
+    assert chat.paused_because == (PauseReason.HANDLER_BUSY,)
+    assert chat.ac_in_buffer == b"b"
 
 
 def test_handle_connect_may_read_before_the_first_callback() -> None:
