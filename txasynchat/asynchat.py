@@ -47,6 +47,11 @@ _making_a_queue = threading.Lock()
 
 _NOT_NOW: tuple[type[OSError], ...] = (BlockingIOError, *asyncore._TLS_WAITS)
 
+#: So many items are sent at once, while the socket takes all; then others have their turn.
+#: Who fills a socket and then waits takes less of the system's time than who gives it a piece
+#: whenever there is a little room.
+_SENDS_IN_A_TURN = 8
+
 #: What stands in the queue for itself; anything else but None is a producer.
 _BYTES_OR_TEXT = (bytes, bytearray, memoryview, str)
 _NO_PRODUCER = (*_BYTES_OR_TEXT, type(None))
@@ -523,21 +528,34 @@ class async_chat(asyncore.dispatcher):
 
     def handle_write(self) -> None:
         """Send more."""
-        self.initiate_send()
+        for _ in range(_SENDS_IN_A_TURN):
+            if not (self.initiate_send() and self._txa_producer_fifo and self._txa_may_send_on()):
+                break
+
+    def _txa_may_send_on(self) -> bool:
+        # Whether another event would come next, and nobody can tell that it was not waited for.
+        watch = self._txa_watch
+        if watch is None or not watch.is_served_on:
+            return False
+        told = (self.handle_write_event, self.handle_write)
+        return tuple(getattr(each, "__func__", None) for each in told) == _TOLD_TO_WRITE
 
     def handle_close(self) -> None:
         """The connection has ended, from either side. Closes the channel."""
         self.close()
 
-    def initiate_send(self) -> None:
-        """Send once, what comes next in the queue. From any thread."""
+    def initiate_send(self) -> bool | None:
+        """Send once, what comes next in the queue. From any thread.
+
+        :return: whether the socket has taken all of it. A program's own need not say that.
+        """
         lock = self._txa_lock
         if lock is None:
             lock = self._txa_make_lock()
         lock.acquire()
         if self._txa_sending:
             lock.release()
-            return  # called by a producer, or by send(): the outer call goes on
+            return False  # called by a producer, or by send(): the outer call goes on
         self._txa_sending = True
         try:
             queue = self._txa_producer_fifo
@@ -551,10 +569,10 @@ class async_chat(asyncore.dispatcher):
                 or self._txa_awaited is not None
                 or self._txa_refills
             ):
-                ended = self._txa_send_next()
+                went = self._txa_send_next()
             else:
                 # What most answers are, one item that goes out as it is: few calls to send().
-                ended = False
+                went = False
                 try:
                     sent = self.send(first)
                 except OSError as error:
@@ -567,18 +585,19 @@ class async_chat(asyncore.dispatcher):
                     queue[0] = first[sent:]
                 else:
                     del queue[0]
+                    went = True
                     watch = self._txa_watch
                     if not queue and watch is not None and watch.settled:
-                        return  # nothing waits, as before
+                        return True  # nothing waits, as before
         except BaseException:
             self._txa_touch()
             raise
         finally:
             self._txa_sending = False
             lock.release()
-        if ended:
+        if went is None:
             self.handle_close()
-            return
+            return False
         watch = self._txa_watch
         if (
             watch is not None
@@ -587,6 +606,7 @@ class async_chat(asyncore.dispatcher):
             and watch.waits_to_write != async_chat.writable(self)
         ):
             watch.touch()
+        return went
 
     def _txa_make_lock(self) -> Any:
         # Two threads may come here at once: one lock wins. It is the channel's before it
@@ -597,8 +617,8 @@ class async_chat(asyncore.dispatcher):
         _new_locks.pop(id(self), None)
         return self._txa_lock
 
-    def _txa_send_next(self) -> bool:
-        # Sends once. Answers True at the end of the queue.
+    def _txa_send_next(self) -> bool | None:
+        # Sends once. Answers whether all of it went; None at the end of the queue.
         if self._txa_refills and len(self.ac_out_buffer) < self.ac_out_buffer_size:
             self.refill_buffer()
         buffered = first = self.ac_out_buffer
@@ -611,7 +631,7 @@ class async_chat(asyncore.dispatcher):
                 break
             if first is None:
                 del queue[0]
-                return True
+                return None
             if not isinstance(first, _BYTES_OR_TEXT):
                 self._txa_ask_producer(first)
             elif first:
@@ -643,7 +663,7 @@ class async_chat(asyncore.dispatcher):
             # A view: the rest of a large item is not copied for each part sent.
             large = len(item) > size and isinstance(item, bytes)
             queue[0] = (memoryview(item) if large else item)[sent:]
-        return False
+        return sent >= len(part)
 
     def _txa_sendable(self, item: Any) -> Any:
         if isinstance(item, (bytes, memoryview)):
@@ -760,6 +780,7 @@ if not TYPE_CHECKING:
 
 _ask = async_chat._txa_ask
 _initiate_send, _send = async_chat.initiate_send, async_chat.send
+_TOLD_TO_WRITE = (async_chat.handle_write_event, async_chat.handle_write)
 _get_terminator = async_chat.get_terminator
 if not TYPE_CHECKING:
     async_chat.get_terminator = _Asked(_get_terminator)

@@ -277,7 +277,7 @@ def loop(
     if is_ours:
         _check_timeout(limit)
     served = channel_set(channels)
-    server = served.begin(limit, serve, serve is _serve_as_select)
+    server = served.begin(limit, serve, serve is _serve_as_select, counted=count is not None)
     try:
         while channels and (count is None or count > 0):
             if is_ours:

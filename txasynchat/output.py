@@ -85,30 +85,32 @@ class Sender:
     def __init__(self, transport: Any, producer: object) -> None:
         self._transport = transport
         self._producer = producer
-        self._socket_send: Callable[[bytes], int] | None = None
+        self._socket_send: Callable[[bytes | memoryview], int] | None = None
         kind: Any = type(transport)
         if _only_sends(kind):
             self._socket_send = transport.getHandle().send
-        self._send: Callable[[bytes], int] | None = None  # while the transport holds nothing
+        # While the transport holds nothing.
+        self._send: Callable[[bytes | memoryview], int] | None = None
 
-    def send(self, data: bytes) -> bool:
+    def send(self, data: bytes | memoryview) -> int | None:
         """Write `data`: past the buffer, if that is known to be empty.
 
-        To be called once in a turn of the reactor: others have something to send, too.
+        To be called for so much only in a turn of the reactor: others wait as well.
 
-        :return: whether it was tried to send it.
+        :return: how much of it the socket has taken, the transport having the rest; None if it
+            was not tried.
         """
         send, transport = self._send, self._transport
         if send is None or transport.producer is not self._producer:
-            transport.write(data)
-            return False
+            transport.write(bytes(data))
+            return None
         try:
             sent = send(data)
         except OSError:  # the socket has no room; or the reactor meets the error again
             sent = 0
         if sent != len(data):
-            transport.write(data[sent:])
-        return True
+            transport.write(bytes(data[sent:]))
+        return sent
 
     def flush(self) -> None:
         """Send what the transport holds, as much as the socket takes at once.
@@ -158,6 +160,9 @@ class Sender:
                 del self._transport.startWriting
 
 
+#: So many bytes are sent at once in a turn of the reactor: other connections wait as well.
+_IN_ONE_TURN = 524288
+
 #: A queued producer takes memory that can't be counted in bytes.
 MOST_QUEUED_ITEMS = 1000
 
@@ -204,7 +209,7 @@ class Output(Outbox):
     def __init__(self, owner: Owner) -> None:
         super().__init__()
         self.corked: bool = False
-        self._at_once = False
+        self._at_once = 0  # how many bytes may still be sent at once in this turn
         self.written: int = 0
         self._owner: Any = owner
         self._transport: Any = None
@@ -240,10 +245,11 @@ class Output(Outbox):
         :param received: whether the transport is reading. Then it is sent as well, with
             what was written meanwhile; otherwise the transport may be sending already.
         """
-        now = self._at_once = received and self.sends_at_once
+        now = received and self.sends_at_once
         if self.queue:
+            self._at_once = _IN_ONE_TURN if now else 0
             self.write()
-        self._at_once = False
+            self._at_once = 0
         if self.unsent and now and self._transport is not None and not self._full:
             (self._sender or self._new_sender()).flush()
 
@@ -383,12 +389,13 @@ class Output(Outbox):
             if data:
                 progress = True
                 self.written += len(data)
-                if self._at_once:
-                    self._at_once = False  # once in a turn: others wait as well
-                    self.unsent = not (self._sender or self._new_sender()).send(data)
+                if self._at_once > 0:
+                    sent = (self._sender or self._new_sender()).send(data)
+                    self._at_once = self._at_once - sent if sent == len(data) else 0
+                    self.unsent = sent is None
                 else:
                     self.unsent = True
-                    transport.write(data)
+                    transport.write(bytes(data))
             if awaited is not None:
                 self._wait_for(awaited)
             elif not data:
@@ -454,10 +461,10 @@ class Output(Outbox):
         if self.sends_at_once:
             # It holds nothing, but may have sent less than the socket takes.
             (self._sender or self._new_sender()).emptied()
-            self._at_once = True
+            self._at_once = _IN_ONE_TURN
         if self._tell_source(ProducerDrain.resume):
             self.write(progress=True)
-        self._at_once = False
+        self._at_once = 0
         if self._sender is not None:
             self._sender.hand_back(self.written != written)
 

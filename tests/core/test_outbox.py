@@ -61,6 +61,12 @@ def test_a_large_item_is_taken_in_slices() -> None:
     ]
 
 
+def test_a_slice_of_a_large_item_is_no_copy_of_it() -> None:
+    item = b"x" * 10
+    slices = [outbox.take(4) for outbox in [outbox_of(item)] for _ in range(3)]
+    assert all(isinstance(each, memoryview) and each.obj is item for each in slices)
+
+
 def test_a_producer_is_asked_only_when_it_is_the_turn_of_its_data() -> None:
     producer = Producer(b"later")
     outbox = outbox_of(b"x" * 8, producer)

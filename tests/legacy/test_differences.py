@@ -1246,6 +1246,38 @@ def test_before_27_a_select_of_its_own_was_called(
     assert calls_of_a_select_of_its_own(removed, monkeypatch) == 1
 
 
+# -- 28. A socket that takes all is given up to eight items at once ------------------------
+
+
+def senders(stage: Stage) -> str:
+    """Who sends, of two that have ten items each, in a loop without a count."""
+    names = []
+
+    def send(self: Any, data: bytes) -> int:
+        names.append(self.name)
+        return stage.asynchat.async_chat.send(self, data)  # type: ignore[no-any-return]
+
+    for name in "AB":
+        channel, _ = stage.chat(name=name, send=send)
+        channel.producer_fifo.extend([b"an item"] * 10)
+        channel.close_when_done()
+    # Not in this thread, where the reactor of the tests runs.
+    thread = threading.Thread(target=stage.asyncore.loop, kwargs={"map": stage.map})
+    thread.start()
+    thread.join(TIMEOUT)
+    return "".join(names)
+
+
+def test_difference_28_up_to_eight_items_are_sent_before_others_have_their_turn(
+    ours: Stage,
+) -> None:
+    assert senders(ours) == "A" * 8 + "B" * 8 + "AABB"
+
+
+def test_before_28_one_item_was_sent_before_others_had_their_turn(removed: Stage) -> None:
+    assert senders(removed) == "AB" * 10
+
+
 # -- The page ----------------------------------------------------------------------------
 
 

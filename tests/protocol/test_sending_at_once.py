@@ -261,6 +261,28 @@ def test_a_transport_that_asks_for_more_sends_more_in_that_turn(served: Served) 
     assert len(served.sent()) > size
 
 
+class Greedy(socket.socket):
+    """Takes all it is given, and forgets it."""
+
+    def __init__(self, one: socket.socket) -> None:
+        super().__init__(one.family, one.type, fileno=one.detach())
+        self.taken: list[Any] = []
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self.taken.append(data)
+        return len(data)
+
+
+def test_a_socket_that_takes_all_is_given_half_a_mebibyte_more_in_a_turn(served: Served) -> None:
+    served.socket = served.transport.socket = greedy = Greedy(served.socket)
+    served.chat.push(b"x" * 2_000_000)
+    for _ in range(2):
+        greedy.taken.clear()
+        served.reactor.turn()
+        assert [len(each) for each in greedy.taken] == [131072] * 5
+        assert all(type(each) is memoryview for each in greedy.taken)  # none was copied for that
+
+
 def test_what_is_pushed_when_the_first_answer_was_written_is_sent_with_it(served: Served) -> None:
     served.warm()
 

@@ -4,10 +4,9 @@ An item is bytes, a producer (anything with ``more()``), or None: the end. What
 drives the queue asks for one write at a time with :meth:`Outbox.take`; nothing
 is asked of a producer before that, so its data never waits in memory.
 
-Cost: each byte queued is copied at most twice, into a slice no larger than one
-write and into the write that joins small items; large items are not re-sliced,
-an offset moves through them. Answers that were pushed while one chunk was handled
-are joined in one go.
+Cost: each byte queued is copied at most once, into the write that joins small items;
+an offset moves through large ones, and what is taken of them is a view. Answers that
+were pushed while one chunk was handled are joined in one go.
 """
 
 from __future__ import annotations
@@ -199,8 +198,8 @@ class Outbox:
         elif item is not None:
             self.producers += 1
 
-    def take(self, most: int, encoding: str | None = None) -> bytes:
-        """What to write next: up to `most` bytes, small items joined.
+    def take(self, most: int, encoding: str | None = None) -> bytes | memoryview:
+        """What to write next: up to `most` bytes, small items joined, of a large one a view.
 
         Empty when there is nothing to write now: the queue is empty, at its end,
         or waits for :attr:`awaited`.
@@ -217,7 +216,7 @@ class Outbox:
                 self.queue = [queue.pop()]
             self._left += len(queue)
             return queue[0] if len(queue) == 1 else b"".join(queue)
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         room = most
         while room > 0 and self.queue and self.queue[0] is not None and self.awaited is None:
             if isinstance(self.queue[0], bytes):
@@ -234,13 +233,15 @@ class Outbox:
                     break
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _cut(self, parts: list[bytes], room: int) -> int:
+    def _cut(self, parts: list[bytes | memoryview], room: int) -> int:
         # Moves the bytes in front to `parts`, at most `room`; returns how many.
         gone = cut = 0
         for item in self.queue:
             if cut == room or not isinstance(item, bytes):
                 break
-            part = item[self._offset : self._offset + room - cut]
+            start, left = self._offset, room - cut
+            whole = not start and len(item) <= left
+            part: bytes | memoryview = item if whole else memoryview(item)[start : start + left]
             parts.append(part)
             cut += len(part)
             self._offset += len(part)

@@ -107,8 +107,11 @@ class Server(Round):
 
     session: Session
 
-    def __init__(self, timeout: float | None, dispatch: Dispatch, as_select: bool) -> None:
+    def __init__(
+        self, timeout: float | None, dispatch: Dispatch, as_select: bool, counted: bool
+    ) -> None:
         super().__init__()
+        self.counted = counted
         if timeout is None or timeout > _LONGEST_WAIT:
             timeout = _LONGEST_WAIT
         self.timeout: float = timeout
@@ -164,6 +167,10 @@ class ChannelSet:
     def is_in_hand(self, watch: Watch) -> bool:
         """See :attr:`Watch.is_in_hand`."""
         return any(each.in_hand is watch for each in list(self._rounds))
+
+    def is_served_on(self, watch: Watch) -> bool:
+        """See :attr:`Watch.is_served_on`."""
+        return any(each.in_hand is watch and not each.counted for each in list(self._rounds))
 
     def _make_locks(self) -> None:
         self._leader = threading.RLock()
@@ -505,15 +512,17 @@ class ChannelSet:
 
         Other arguments are those of :class:`Server`.
         """
-        server = self.begin(timeout, dispatch, as_select)
+        server = self.begin(timeout, dispatch, as_select, counted=True)
         try:
             self.serve_round(server)
         finally:
             self.end(server)
 
-    def begin(self, timeout: float | None, dispatch: Dispatch, as_select: bool) -> Server:
+    def begin(
+        self, timeout: float | None, dispatch: Dispatch, as_select: bool, counted: bool
+    ) -> Server:
         """Somebody begins to serve the map, in this thread; to be ended by :meth:`end`."""
-        server = Server(timeout, dispatch, as_select)
+        server = Server(timeout, dispatch, as_select, counted)
         with self._books:
             self._rounds.append(server)
             self._servers += 1

@@ -540,7 +540,7 @@ class TransportSocket(SoftSocket):
         sender = self._sender
         if not at_once or sender is None:
             self._transport.write(data)
-        elif not sender.send(data) and not self._full:
+        elif sender.send(data) is None and not self._full:
             sender.flush()
         if self.tells_of_output and self.owner is not None:
             self.owner.output_moved()

@@ -118,6 +118,12 @@ class Watch:
         """Whether its channel is being told of an event, in this thread or another."""
         return self._set.is_in_hand(self)
 
+    @property
+    def is_served_on(self) -> bool:
+        """Whether the next event of its channel may as well be told of now: by who goes on to
+        serve it, and asks nobody but the system whether it may."""
+        return self.quiet and self.soft is None and self._set.is_served_on(self)
+
     def touch(self) -> None:
         """Something happened that may change what it waits for. From any thread."""
         self._set.touched(self)
@@ -204,9 +210,20 @@ class Round:
     :ivar alone: the same, if nobody else served the map then; else 0.
     :ivar in_hand: the one that is being told of an event, unless its callback waits itself.
     :ivar waited: whether it would have waited, had nothing been ready.
+    :ivar counted: whether somebody counts the rounds: each has one event of a kind for a channel.
     """
 
-    __slots__ = ("alone", "hosted", "in_hand", "kinds", "ready", "thread", "tick", "waited")
+    __slots__ = (
+        "alone",
+        "counted",
+        "hosted",
+        "in_hand",
+        "kinds",
+        "ready",
+        "thread",
+        "tick",
+        "waited",
+    )
 
     def __init__(self, hosted: bool = False) -> None:
         self.hosted: bool = hosted
@@ -217,6 +234,7 @@ class Round:
         self.alone: int = 0
         self.in_hand: Watch | None = None
         self.waited: bool = True
+        self.counted: bool = False
 
 
 #: Whoever waits for anything waits for urgent data too.
