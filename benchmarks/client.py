@@ -91,11 +91,13 @@ class Client:
                     busy -= 1
         poll.close()
 
-    def download(self, size: int, pause: float) -> int:
-        """Ask for so many bytes, and compare them; stop for a while in the middle."""
+    def download(self, size: int, pause: float, times: int) -> int:
+        """Ask for so many bytes, and compare them; stop for a while in the middle; repeat."""
         if not self.active:
             self.active.append(Connection(self.port, len(traffic.PATTERN)))
-        connection = self.active[0]
+        return sum(self._download(self.active[0], size, pause) for _ in range(times))
+
+    def _download(self, connection: Connection, size: int, pause: float) -> int:
         connection.sock.sendall(b"%d\r\n" % size)
         half = size // 2 // len(traffic.PATTERN)
         for number in range(size // len(traffic.PATTERN)):
@@ -144,7 +146,7 @@ def main(arguments: list[str]) -> None:
     for line in sys.stdin:
         signal.alarm(_LIMIT)
         command: dict[str, Any] = json.loads(line)
-        pause = command.get("pause", 0.0)
+        pause = command.get("pause", 0.0) * command.get("times", 1)
         wall, cpu = time.perf_counter(), time.process_time()
         work = getattr(client, command.pop("do"))(**command)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall - pause

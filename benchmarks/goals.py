@@ -11,6 +11,8 @@ _REMOVED = ("removed (select)", "removed (poll)")
 _ECHO = ("echo-1x1000", "echo-50x100")
 _PRODUCER = ("producer-256m", "producer-256m-paused")
 _PUSH = ("push-64m", "push-64m-paused")
+_ON_TWISTED = "Protocol by hand"
+_ON_SOCKETS = "bare epoll"
 
 
 @dataclass(frozen=True)
@@ -105,33 +107,40 @@ def _framing_goals() -> list[Goal]:
 
 def _wire_goals() -> list[Goal]:
     goals = [
-        Goal("echo-1x1000", "AsyncChat", "LineReceiver", 3.0, limit="Protocol by hand"),
-        Goal("echo-50x100", "AsyncChat", "LineReceiver", 1.9, limit="Protocol by hand"),
-        *(Goal(each, "AsyncChat", "Protocol by hand", 1.0) for each in _ECHO),
-        *(Goal(each, "drop-in", peer, 1.2) for each in _ECHO for peer in _REMOVED),
-        *(Goal(each, "drop-in over TransportSocket", "LineReceiver", 1.5) for each in _ECHO),
+        Goal("echo-1x1000", "AsyncChat", "LineReceiver", 3.0, limit=_ON_TWISTED),
+        Goal("echo-50x100", "AsyncChat", "LineReceiver", 1.9, limit=_ON_TWISTED),
+        *(Goal(each, "AsyncChat", _ON_TWISTED, 1.0) for each in _ECHO),
+        *(
+            Goal(each, "drop-in", peer, 1.2, limit=_ON_SOCKETS)
+            for each in _ECHO
+            for peer in _REMOVED
+        ),
+        *(
+            Goal(each, "drop-in over TransportSocket", "LineReceiver", 1.5, limit=_ON_TWISTED)
+            for each in _ECHO
+        ),
     ]
     for workload, floor in (("pingpong-1", 0.9), ("pingpong-100", 1.1)):
         goals += [
-            Goal(workload, "AsyncChat", "LineReceiver", 1.3, limit="Protocol by hand"),
-            Goal(workload, "AsyncChat", "Protocol by hand", 0.98),
-            *(Goal(workload, "drop-in", peer, floor) for peer in _REMOVED),
+            Goal(workload, "AsyncChat", "LineReceiver", 1.3, limit=_ON_TWISTED),
+            Goal(workload, "AsyncChat", _ON_TWISTED, 0.98),
+            *(Goal(workload, "drop-in", peer, floor, limit=_ON_SOCKETS) for peer in _REMOVED),
         ]
     goals += [
         Goal(workload, face, face, 0.95, against="idle-0")
         for workload in ("idle-1000", "idle-5000")
         for face in _FACES
     ]
-    goals += [Goal("idle-1000", "drop-in", peer, 10.0) for peer in _REMOVED]
+    goals += [Goal("idle-1000", "drop-in", peer, 10.0, limit=_ON_SOCKETS) for peer in _REMOVED]
     for workloads, floor in ((_PRODUCER, 1.0), (_PUSH, 2.2)):
         for workload in workloads:
-            goals.append(Goal(workload, "AsyncChat", "Protocol by hand", 1.0))
-            goals += [Goal(workload, "drop-in", peer, floor) for peer in _REMOVED]
+            goals.append(Goal(workload, "AsyncChat", _ON_TWISTED, 1.0))
+            goals += [Goal(workload, "drop-in", peer, floor, limit=_ON_SOCKETS) for peer in _REMOVED]
     return [
         *goals,
-        Goal("connect", "AsyncChat", "LineReceiver", 0.95),
-        *(Goal("connect", "drop-in", peer, 0.9) for peer in _REMOVED),
-        Goal("memory", "AsyncChat", "Protocol by hand", 1.2, by="memory"),
+        Goal("connect", "AsyncChat", "LineReceiver", 0.95, limit=_ON_TWISTED),
+        *(Goal("connect", "drop-in", peer, 0.9, limit=_ON_SOCKETS) for peer in _REMOVED),
+        Goal("memory", "AsyncChat", _ON_TWISTED, 1.2, by="memory"),
         Goal("memory", "drop-in", "removed (poll)", 1.2, by="memory"),
     ]
 

@@ -39,6 +39,7 @@ _ALL = (
     "asyncio streams",
     "asyncio streams (uvloop)",
     "tornado IOStream",
+    "bare epoll",
 )
 _SENDING = tuple(name for name in _ALL if name not in ("LineReceiver", "AsyncChat coroutines"))
 
@@ -71,6 +72,7 @@ class Workload:
         command = dict(self.command)
         if self.service == "producer":
             command["size"] //= 4
+            command["times"] = 1
         if command.get("pause"):
             command["pause"] /= 5
         if command["do"] == "stay":
@@ -273,8 +275,10 @@ def _exchange(name: str, about: str, connections: int, depth: int, **more: Any) 
 
 
 def _download(name: str, about: str, service: str, size: int, pause: float) -> Workload:
-    command = {"do": "download", "size": size, "pause": pause}
-    first = {"do": "download", "size": MiB, "pause": 0}
+    # Several in a row: the first, after others had the machine, may cost twice what the next do.
+    times = 2 if pause else 4
+    command = {"do": "download", "size": size, "pause": pause, "times": times}
+    first = {"do": "download", "size": MiB, "pause": 0, "times": 1}
     fresh = service == "push"
     return Workload(
         name, about, service, command, "64 KiB", first=first, fresh=fresh, peers=_SENDING

@@ -66,5 +66,6 @@ PEERS = {
         Peer("tornado IOStream", "tornado_iostream"),
         Peer("bare find", "bare_find"),
         Peer("bare split", "bare_split"),
+        Peer("bare epoll", "bare_epoll"),
     )
 }
