@@ -50,12 +50,17 @@ class Client:
         self.idle: list[Connection] = []
         self.active: list[Connection] = []
 
-    def stay(self, count: int) -> int:
-        """Open more connections that do nothing, and wait until the server has them all."""
+    def stay(self, count: int, answered: bool = False) -> int:
+        """Open more connections that do nothing, and wait until the server has them all.
+
+        With `answered` each has one answer then.
+        """
         line = traffic.lines(1)
-        for _ in range(count):
-            self.idle.append(Connection(self.port, len(line)))
-        self._exchange(self.idle[-1:], line, 1)
+        opened = [Connection(self.port, len(line)) for _ in range(count)]
+        self._exchange(opened[-1:], line, 1)
+        if answered:
+            self._exchange(opened[:-1], line, 1)
+        self.idle += opened
         return count
 
     def exchange(self, connections: int, depth: int, times: int) -> int:

@@ -140,8 +140,11 @@ def _wire_goals() -> list[Goal]:
         *goals,
         Goal("connect", "AsyncChat", "LineReceiver", 0.95, limit=_ON_TWISTED),
         *(Goal("connect", "drop-in", peer, 0.9, limit=_ON_SOCKETS) for peer in _REMOVED),
-        Goal("memory", "AsyncChat", _ON_TWISTED, 1.2, by="memory"),
-        Goal("memory", "drop-in", "removed (poll)", 1.2, by="memory"),
+        *(
+            Goal(each, face, peer, 1.2, by="memory")
+            for each in ("memory", "memory-answered")
+            for face, peer in (("AsyncChat", _ON_TWISTED), ("drop-in", "removed (poll)"))
+        ),
     ]
 
 

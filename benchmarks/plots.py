@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Results, cost, samples, spread
+from benchmarks.wire import MEMORY
 
 #: The pictures, and the beginnings of the names of what is in them.
 _FAMILIES = {
@@ -15,7 +16,7 @@ _FAMILIES = {
     "echo": ("echo-", "pingpong-"),
     "idle": ("idle-",),
     "sending": ("producer-", "push-"),
-    "connections": ("connect", "memory"),
+    "connections": ("connect", "memory", "memory-answered"),
 }
 _OURS = ("AsyncChat", "drop-in", "drop-in over TransportSocket")
 
@@ -61,7 +62,7 @@ def _draw_family(results: Results, names: list[str], file: Path) -> None:
 
 def _draw_workload(axis: Any, results: Results, name: str) -> None:
     workload = results["workloads"][name]
-    by, scale, unit = ("memory", 1, "bytes") if name == "memory" else ("cpu", 1e6, "us of CPU")
+    by, scale, unit = ("memory", 1, "bytes") if name in MEMORY else ("cpu", 1e6, "us of CPU")
     peers = [peer for peer in workload["peers"] if samples(results, name, peer)]
     costs = [
         spread([scale * cost(each, by) for each in samples(results, name, peer)]) for peer in peers

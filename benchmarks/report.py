@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.goals import GOALS, MEMORY_GOALS, Goal
 from benchmarks.measure import Results, Spread, cost, ratio, samples
+from benchmarks.wire import MEMORY
 
 #: Of the wall time: a client that is busier than this limits the server.
 _BUSY = 0.9
@@ -29,8 +30,8 @@ def render(results: Results, markdown: bool = False) -> str:
         page.table(("peer", "1,000 idle", "5,000 idle"), _among_idle(results))
     for name, workload in results["workloads"].items():
         page.heading(f"{name}: {workload['about']}")
-        if name == "memory":
-            page.table(("peer", "bytes", "AsyncChat", "drop-in"), _memory(results))
+        if name in MEMORY:
+            page.table(("peer", "bytes", "AsyncChat", "drop-in"), _memory(results, name))
         else:
             head = ["peer", f"CPU per {workload['unit']}", "wall", "AsyncChat", "drop-in"]
             head += ["AsyncChat, wall", ""] if workload["wire"] else [""]
@@ -143,14 +144,14 @@ def _workload(results: Results, name: str) -> Iterable[Sequence[str]]:
         yield peer, *map(seconds, costs), *against, _remarks(measured, results["rounds"])
 
 
-def _memory(results: Results) -> Iterable[Sequence[str]]:
-    for peer in results["workloads"]["memory"]["peers"]:
-        measured = samples(results, "memory", peer)
+def _memory(results: Results, name: str) -> Iterable[Sequence[str]]:
+    for peer in results["workloads"][name]["peers"]:
+        measured = samples(results, name, peer)
         if not measured:
-            yield peer, "", "", _reason(results, "memory", peer)
+            yield peer, "", "", _reason(results, name, peer)
             continue
         against = [
-            _spread(ratio(results, ("memory", face), ("memory", peer), "memory"))
+            _spread(ratio(results, (name, face), (name, peer), "memory"))
             for face in ("AsyncChat", "drop-in")
         ]
         yield peer, f"{statistics.median(each['memory'] for each in measured):,.0f}", *against

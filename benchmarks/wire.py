@@ -290,6 +290,27 @@ def _idle(count: int) -> Workload:
     return _exchange(f"idle-{count}", about, 10, 1, idle=count, group="idle")
 
 
+def _memory(name: str, which: str, answered: bool) -> Workload:
+    return Workload(
+        name,
+        f"memory for each of 3,000 idle connections{which}, behind the first 1,000",
+        "echo",
+        {"do": "stay", "count": 3000, "answered": answered},
+        "connection",
+        first={"do": "stay", "count": 1000, "answered": answered},
+        fresh=True,
+        peers=(
+            "AsyncChat",
+            "drop-in",
+            "drop-in over TransportSocket",
+            "removed (poll)",
+            "LineReceiver",
+            "Protocol by hand",
+            "asyncio Protocol",
+        ),
+    )
+
+
 _PUSH = "64 MiB in one push"
 _PRODUCER = "256 MiB from a producer"
 _STOPS = ", to a reader that stops for half a second"
@@ -316,30 +337,18 @@ WORKLOADS = {
             "connection",
             "count",
         ),
-        Workload(
-            "memory",
-            "memory for each of 3,000 idle connections, behind the first 1,000",
-            "echo",
-            {"do": "stay", "count": 3000},
-            "connection",
-            first={"do": "stay", "count": 1000},
-            fresh=True,
-            peers=(
-                "AsyncChat",
-                "drop-in",
-                "drop-in over TransportSocket",
-                "removed (poll)",
-                "LineReceiver",
-                "Protocol by hand",
-                "asyncio Protocol",
-            ),
-        ),
+        _memory("memory", "", answered=False),
+        _memory("memory-answered", " that had an answer each", answered=True),
     )
 }
+
+
+#: Those in which it is the memory that is measured.
+MEMORY = ("memory", "memory-answered")
 
 
 def contestants(name: str, quick: bool) -> dict[tuple[str, str], WireContestant]:
     """All peers of a workload."""
     workload = WORKLOADS[name]
-    kind = MemoryContestant if name == "memory" else WireContestant
+    kind = MemoryContestant if name in MEMORY else WireContestant
     return {(name, peer): kind(workload, PEERS[peer], quick) for peer in workload.peers}
