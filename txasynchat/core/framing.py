@@ -472,23 +472,29 @@ class Framer:
         else:
             seek = None
         self._seek = None
-        if seek is None:
+        if seek is not None:
+            self._data, self._unsplit = data, False
+        else:
             self._counts = self._in_hand = 0
             if self._walk is not None:
                 self._interrupt()
-        if self._data or self._late:
-            self._append(data)
-        else:
-            self._data, self._unsplit = data, True
-        while (self._data or self._due is not None or self._late) and not self.stopped:
-            if seek is None and not self._step(handler, limit, settle, ask):
+            if self._data or self._late:
+                self._append(data)
+            else:
+                self._data, self._unsplit = data, True
+        while True:
+            if seek is not None:
+                seek = None  # the chunk as it came
+            elif not (self._data or self._due is not None or self._late) or self.stopped:
+                break
+            elif self._step(handler, limit, settle, ask):
+                data, self._unsplit = self._data, False
+                size = len(data)
+            else:
                 continue
             # All messages of a chunk by one split.
-            seek = None
             matcher: Matcher = self._matcher  # type: ignore[assignment]
             literal: bytes = matcher.literal  # type: ignore[assignment]
-            data, self._unsplit = self._data, False
-            size = len(data)
             near = limit is not None and self._length + size > limit
             pieces = data.split(literal) if size < _RARE else matcher.split(data, _RARE)
             rest = pieces.pop()
