@@ -135,7 +135,9 @@ def _wire_goals() -> list[Goal]:
     for workloads, floor in ((_PRODUCER, 1.0), (_PUSH, 2.2)):
         for workload in workloads:
             goals.append(Goal(workload, "AsyncChat", _ON_TWISTED, 1.0))
-            goals += [Goal(workload, "drop-in", peer, floor, limit=_ON_SOCKETS) for peer in _REMOVED]
+            goals += [
+                Goal(workload, "drop-in", peer, floor, limit=_ON_SOCKETS) for peer in _REMOVED
+            ]
     return [
         *goals,
         Goal("connect", "AsyncChat", "LineReceiver", 0.95, limit=_ON_TWISTED),

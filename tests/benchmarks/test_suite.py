@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import framing, goals, measure, report, traffic, wire
+from benchmarks import framing, goals, measure, report, steps, traffic, wire
 from benchmarks.peers import PEERS, UnavailableError
 from benchmarks.peers.asyncchat import Lines
 
@@ -280,6 +280,20 @@ def test_a_client_that_limits_the_server_is_reported() -> None:
     }
 
     assert "client-bound" in report.render(found)
+
+
+def test_steps_are_the_same_whenever_they_are_counted() -> None:
+    counts = [steps.count(framing.WORKLOADS["frames-16-in-64k"], "AsyncChat") for _ in range(2)]
+
+    assert counts[0] == counts[1]
+
+
+def test_the_handlers_part_of_the_steps_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    steps.main(["lines-10-in-7", "--peers", "bare split,Int32StringReceiver"])
+
+    said = capsys.readouterr().out
+    assert re.search(r"^ +\d+\.\d +\d+\.\d  handlers\.\S*found_terminator$", said, re.MULTILINE)
+    assert "Int32StringReceiver: n/a: it has no lines" in said
 
 
 def test_plots_are_written(tmp_path: Path) -> None:

@@ -514,7 +514,7 @@ class Framer:
                         self._due = _FOUND
                         handler.collect_incoming_data(piece)
                         if self._due is None or self.stopped:
-                            continue  # type: ignore[unreachable]
+                            continue
                         self._due = None
                     self._messages += 1
                     result = handler.found_terminator()
