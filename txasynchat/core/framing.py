@@ -175,7 +175,8 @@ class Framer:
         self._late: deque[bytes] | None = None
         # While nothing is left to be done: the first byte of the terminator, so that a chunk
         # in which it does not occur is known to be from the middle of a message; or how many
-        # bytes are counted still. Else None and 0: there may be more to do with what comes.
+        # bytes are counted still, -1 where a byte string has begun. Else None and 0: there may
+        # be more to do with what comes.
         self._seek: int | None = None
         self._counts = 0
         # The message: bytes collected by a searched terminator, and what is owed.
@@ -469,6 +470,14 @@ class Framer:
             if self._counts:
                 return
             data = b""
+        elif self._counts < 0 and size and ask is None:
+            # Nor here: it may be from the middle of the terminator.
+            found: Any = self._matcher
+            held = self._held + size
+            if held < len(found.literal) and found.literal.startswith(data, self._held):
+                self._held, self._link = held, found.path[held]
+                return
+            seek = None
         else:
             seek = None
         self._seek = None
@@ -537,8 +546,11 @@ class Framer:
             found = self._matcher
             if found is None:
                 self._counts = self._terminator or 0  # type: ignore[assignment]
-            elif not (self._held or self._skipping):
-                self._seek = found.first
+            elif not self._skipping:
+                if not self._held:
+                    self._seek = found.first
+                elif found.literal is not None:
+                    self._counts = -1
 
     def _has_longer(self, pieces: list[bytes], size: int, limit: int | None) -> bool:
         # Whether a message outgrows the limit, the first with what was collected of it.
@@ -661,16 +673,12 @@ class Framer:
         return True
 
     def _go_on(self, handler: Handler, matcher: Matcher, literal: bytes, limit: int | None) -> None:
-        # A byte string that was begun: it goes on, as far as the chunk does; or not. Then what
-        # was held back is joined to the chunk where that is no less, so that each byte is
-        # copied once more at the most; or the automaton goes on byte by byte.
+        # A byte string that was begun: it ends here; or not. Then what was held back is joined
+        # to the chunk where that is no less, so that each byte is copied once more at the most;
+        # or the automaton goes on byte by byte.
         data, pos, held = self._data, self._pos, self._held
         missing, size = len(literal) - held, len(data) - pos
-        if size < missing and literal.startswith(data, held) and not pos:
-            self._held = held = held + size
-            self._link = matcher.path[held]
-            self._data = b""
-        elif (
+        if (
             size >= missing
             and literal.endswith(data[pos : pos + missing])
             and (limit is None or self._length <= limit)  # which may have been lowered
