@@ -104,6 +104,17 @@ def test_a_terminator_that_is_cut_in_two_costs_few_more_calls() -> None:
     assert counted.total() - counted["callbacks"] <= 9
 
 
+def test_a_chunk_from_the_middle_of_the_terminator_costs_two_calls() -> None:
+    class Parts(Lines):
+        def handle_connect(self) -> None:
+            self.set_terminator(b"\r\n--a boundary of some length--\r\n")
+
+    one = calls_for(Parts, b"one\r\n--a", b" boundary of some ", b"length--\r\n")
+    three = calls_for(Parts, b"one\r\n--a", b" bound", b"ary o", b"f some ", b"length--\r\n")
+    assert three["callbacks"] == one["callbacks"] == 2
+    assert three.total() - one.total() <= 2 * 2
+
+
 def test_a_counted_message_costs_two_calls_beside_the_callbacks() -> None:
     frame = b"\0\0\0\x10" + b"x" * 16
     counted = calls_for(Frames, frame * 1000)
