@@ -534,11 +534,16 @@ class async_chat(asyncore.dispatcher):
 
     def _txa_may_send_on(self) -> bool:
         # Whether another event would come next, and nobody can tell that it was not waited for.
-        watch = self._txa_watch
+        # A program's own send() may know no full socket, and a blocking one would be waited for.
+        watch, sock = self._txa_watch, self.socket
         if watch is None or not watch.is_served_on:
             return False
-        told = (self.handle_write_event, self.handle_write)
-        return tuple(getattr(each, "__func__", None) for each in told) == _TOLD_TO_WRITE
+        called = (self.handle_write_event, self.handle_write, self.initiate_send, self.send)
+        return (
+            tuple(getattr(each, "__func__", None) for each in called) == _CALLED_TO_WRITE
+            and isinstance(sock, asyncore.Socket)
+            and sock.gettimeout() == 0
+        )
 
     def handle_close(self) -> None:
         """The connection has ended, from either side. Closes the channel."""
@@ -547,7 +552,7 @@ class async_chat(asyncore.dispatcher):
     def initiate_send(self) -> bool | None:
         """Send once, what comes next in the queue. From any thread.
 
-        :return: whether the socket has taken all of it. A program's own need not say that.
+        :return: whether the socket has taken all of it.
         """
         lock = self._txa_lock
         if lock is None:
@@ -780,7 +785,7 @@ if not TYPE_CHECKING:
 
 _ask = async_chat._txa_ask
 _initiate_send, _send = async_chat.initiate_send, async_chat.send
-_TOLD_TO_WRITE = (async_chat.handle_write_event, async_chat.handle_write)
+_CALLED_TO_WRITE = (async_chat.handle_write_event, async_chat.handle_write, _initiate_send, _send)
 _get_terminator = async_chat.get_terminator
 if not TYPE_CHECKING:
     async_chat.get_terminator = _Asked(_get_terminator)

@@ -1253,13 +1253,19 @@ def senders(stage: Stage) -> str:
     """Who sends, of two that have ten items each, in a loop without a count."""
     names = []
 
-    def send(self: Any, data: bytes) -> int:
-        names.append(self.name)
-        return stage.asynchat.async_chat.send(self, data)  # type: ignore[no-any-return]
+    class Producer:
+        def __init__(self, name: str) -> None:
+            self.left = [name] * 10
+
+        def more(self) -> bytes:
+            if not self.left:
+                return b""
+            names.append(self.left.pop())
+            return b"an item"
 
     for name in "AB":
-        channel, _ = stage.chat(name=name, send=send)
-        channel.producer_fifo.extend([b"an item"] * 10)
+        channel, _ = stage.chat()
+        channel.producer_fifo.append(Producer(name))
         channel.close_when_done()
     # Not in this thread, where the reactor of the tests runs.
     thread = threading.Thread(target=stage.asyncore.loop, kwargs={"map": stage.map})

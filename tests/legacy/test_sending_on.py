@@ -13,7 +13,7 @@ from txasynchat import asynchat, asyncore
 
 
 class Chat(asynchat.async_chat):
-    """Has ten items to send, then closes; notes who sends."""
+    """Has ten items to send, then closes; notes who is asked for one, to be sent."""
 
     name = ""
     senders = ""
@@ -24,16 +24,37 @@ class Chat(asynchat.async_chat):
     def found_terminator(self) -> None:
         pass
 
+    def __init__(self, sock: socket.socket, channels: dict[int, Any]) -> None:
+        super().__init__(sock, channels)
+        self.items = iter([b"an item"] * 10)
+
+    def more(self) -> bytes:
+        item = next(self.items, b"")
+        if item:
+            Chat.senders += self.name
+        return item
+
+
+class TakesLittle(socket.socket):
+    """Takes a part of each item."""
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        return super().send(data[:4], flags)
+
+
+class OwnInitiateSend(Chat):
+    """Wants to know of each item."""
+
+    def initiate_send(self) -> bool | None:
+        return super().initiate_send()
+
+
+class OwnSend(Chat):
+    """Sends by itself."""
+
     def send(self, data: Any) -> int:
-        Chat.senders += self.name
-        return super().send(data)
-
-
-class TakesLittle(Chat):
-    """On a socket that takes one byte at a time."""
-
-    def send(self, data: Any) -> int:
-        return super().send(data[:1])
+        assert self.socket is not None
+        return self.socket.send(data)
 
 
 class OwnPredicate(Chat):
@@ -71,7 +92,7 @@ def two() -> Iterator[Ends]:
         for name, sock in zip("AB", sockets[::2], strict=True):
             channel = kind(sock, channels)
             channel.name = name
-            channel.producer_fifo.extend([b"an item"] * 10)
+            channel.producer_fifo.append(channel)
             channel.close_when_done()
         return channels
 
@@ -95,7 +116,7 @@ def test_the_running_order_is_the_removed_modules_where_rounds_are_counted(two: 
     assert Chat.senders == "AB" * 4
 
 
-@pytest.mark.parametrize("kind", [OwnPredicate, OwnEvent, OwnWrite])
+@pytest.mark.parametrize("kind", [OwnPredicate, OwnEvent, OwnWrite, OwnInitiateSend, OwnSend])
 def test_it_is_the_same_where_a_program_would_be_asked_or_told_each_time(
     kind: type[Chat], two: Ends
 ) -> None:
@@ -104,19 +125,37 @@ def test_it_is_the_same_where_a_program_would_be_asked_or_told_each_time(
 
 
 def test_a_socket_that_takes_a_part_is_waited_for(two: Ends) -> None:
-    loop(two(TakesLittle))
-    assert Chat.senders.startswith("AB" * 6 + "A")
-
-
-def test_an_own_initiate_send_that_answers_nothing_is_called_once_for_each_event(
-    two: Ends,
-) -> None:
-    class Once(Chat):
-        def initiate_send(self) -> None:
-            super().initiate_send()
-
-    loop(two(Once))
+    channels = two(Chat)
+    for channel in channels.values():
+        channel.socket = TakesLittle(fileno=channel.socket.detach())
+        channel.socket.setblocking(False)
+    loop(channels)
     assert Chat.senders == "AB" * 10
+
+
+def test_a_blocking_socket_is_waited_for(two: Ends) -> None:
+    channels = two(Chat)
+    for channel in channels.values():
+        channel.socket.setblocking(True)
+    loop(channels)
+    assert Chat.senders == "AB" * 10
+
+
+def test_an_own_send_that_expects_room_meets_no_full_socket() -> None:
+    ours, theirs = socket.socketpair()
+    channels: dict[int, Any] = {}
+    with theirs:
+        channel = OwnSend(ours, channels)
+        channel.items = iter([bytes(30000)] * 100)
+        channel.producer_fifo.append(channel)
+        channel.close_when_done()
+        thread = threading.Thread(target=asyncore.loop, kwargs={"map": channels})
+        thread.start()
+        size = 0
+        while data := theirs.recv(4096):
+            size += len(data)
+        thread.join(20)
+    assert size == 3000000
 
 
 def test_who_calls_handle_write_sends_one_item(two: Ends) -> None:
