@@ -337,7 +337,8 @@ class Output(Outbox):
 
     def _abandon(self) -> None:
         # Drops what is queued because the connection ends.
-        if self.ended:
+        all_went = self.ended  # what had no room any more is the transport's
+        if all_went:
             self.queue = []  # its end
         else:
             self._lost = self._lost or bool(self.queue)
@@ -345,7 +346,7 @@ class Output(Outbox):
         waiting, self._drained = self._drained or [], None
         for each in waiting:
             if not each.called:  # one that waits may cancel another
-                each.errback(_lost())
+                each.callback(None if all_went else Failure(_lost()))
 
     def _is_drained(self) -> bool:
         return not self._full and (not self.queue or self.ended)

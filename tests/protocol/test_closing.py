@@ -360,6 +360,18 @@ def test_drained_fires_before_the_close_that_stands_behind_it() -> None:
     assert (len(fired), wire.disconnecting) == (1, True)
 
 
+def test_drained_fires_where_the_last_write_before_the_close_fills_the_transport() -> None:
+    chat, wire = connected()
+    wire.fill()
+    chat.push(b"x")
+    fired: list[None] = []
+    chat.drained().addCallback(fired.append)
+    chat.close_when_done()
+    wire.write = lambda data: wire.fill()  # type: ignore[method-assign]
+    wire.empty()
+    assert (len(fired), wire.disconnecting) == (1, True)
+
+
 def test_drained_fires_after_the_end_if_nothing_was_dropped() -> None:
     chat, wire = connected()
     chat.push(b"x")
