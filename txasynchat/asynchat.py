@@ -671,7 +671,10 @@ class async_chat(asyncore.dispatcher):
         return sent >= len(part)
 
     def _txa_sendable(self, item: Any) -> Any:
-        if isinstance(item, (bytes, memoryview)):
+        if isinstance(item, bytes):
+            return item
+        # Of a view of larger elements, or rows, the length is not what a socket counts by.
+        if isinstance(item, memoryview) and len(item) == item.nbytes:
             return item
         if isinstance(item, str) and not self.use_encoding:
             return item  # a program's own send() may know what to do with it

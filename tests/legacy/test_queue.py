@@ -66,6 +66,25 @@ def test_what_is_put_into_the_queue_is_sent(kind: type[Chat], sockets: Pair) -> 
     assert sockets[1].recv(100) == b"put pushed"
 
 
+@pytest.mark.parametrize("shape", [("I",), ("B", (100, 1000))])
+def test_a_view_of_larger_elements_is_sent_in_parts_like_any(shape: Any, sockets: Pair) -> None:
+    class TakesLittle(Chat):
+        def send(self, data: Any) -> int:
+            return super().send(data[:3001])
+
+    data = bytes(index % 251 for index in range(100000))
+    channel = TakesLittle(sockets[0], {})
+    channel.push_with_producer(memoryview(data).cast(*shape))
+    received = b""
+    while channel.producer_fifo:
+        received += sockets[1].recv(4096)
+        channel.initiate_send()
+    sockets[0].close()
+    while more := sockets[1].recv(4096):
+        received += more
+    assert received == data
+
+
 def test_an_idle_channel_has_none(sockets: Pair) -> None:
     channel = Chat(sockets[0], {})
     assert not channel.writable()
