@@ -114,11 +114,17 @@ class Served:
         def talk() -> bytes:
             with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for start in range(0, len(data), step):
-                    client.sendall(data[start : start + step])
-                with suppress(OSError):  # it may have been cut off by now
+                answer = b""
+                with suppress(
+                    BrokenPipeError, ConnectionResetError
+                ):  # cut off before it has said all
+                    for start in range(0, len(data), step):
+                        client.sendall(data[start : start + step])
                     client.shutdown(socket.SHUT_WR)
-                return b"".join(iter(lambda: client.recv(65536), b""))
+                with suppress(ConnectionResetError):
+                    while piece := client.recv(65536):
+                        answer += piece
+                return answer
 
         return deferToThread(talk)
 

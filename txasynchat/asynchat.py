@@ -536,7 +536,7 @@ class async_chat(asyncore.dispatcher):
         # Whether another event would come next, and nobody can tell that it was not waited for.
         # A program's own send() may know no full socket, and a blocking one would be waited for.
         watch, sock = self._txa_watch, self.socket
-        if watch is None or not watch.is_served_on:
+        if watch is None or not watch.is_served_on or self._txa_refills:
             return False
         called = (self.handle_write_event, self.handle_write, self.initiate_send, self.send)
         return (

@@ -29,8 +29,8 @@ class Read(BridgedDeferred[bytes]):
     """What ``read_until()`` and its kin return: fires with the bytes.
 
     Cancelling it, by ``cancel()``, a timeout or the end of the task that awaits it, leaves
-    all that came to the next read, or to the callbacks. So does dropping it, without having
-    awaited it or added a callback.
+    all that came to the next read, or to the callbacks. So does dropping it before it has
+    fired, without having awaited it or added a callback; in a task of asyncio's also later.
     """
 
     def __init__(self, reader: Reader) -> None:
