@@ -383,7 +383,10 @@ class Output(Outbox):
         owner, progress = self._owner, False
         while (self.queue or self.failure is not None) and not self._full and self._awaited is None:
             encoding = owner.text_encoding if self.producers else None
-            data = self.take(owner.ac_out_buffer_size, encoding)
+            most = owner.ac_out_buffer_size
+            if self._at_once > most and self.is_large(most):
+                most = self._at_once
+            data = self.take(most, encoding)
             transport, awaited = self._transport, self.awaited
             if transport is None:  # a producer that was asked has closed it
                 break

@@ -67,6 +67,15 @@ def test_a_slice_of_a_large_item_is_no_copy_of_it() -> None:
     assert all(isinstance(each, memoryview) and each.obj is item for each in slices)
 
 
+def test_it_is_known_whether_the_next_item_is_a_large_one() -> None:
+    outbox = outbox_of(b"x" * 10, Producer(b"y" * 10))
+    taken = [(outbox.is_large(3), outbox.take(4)) for _ in range(3)]
+    assert taken == [(True, b"xxxx"), (True, b"xxxx"), (False, b"xxyy")]
+    assert outbox.is_large(3)
+    outbox.clear()
+    assert not outbox.is_large(0)
+
+
 def test_a_producer_is_asked_only_when_it_is_the_turn_of_its_data() -> None:
     producer = Producer(b"later")
     outbox = outbox_of(b"x" * 8, producer)

@@ -185,6 +185,12 @@ class Outbox:
         """Whether all was taken up to an end."""
         return bool(self.queue) and self.queue[0] is None
 
+    def is_large(self, most: int) -> bool:
+        """Whether what comes next are more than `most` bytes of one item: to take as many as one
+        likes is no copy then."""
+        first = self.queue[0] if self.queue else None
+        return isinstance(first, bytes) and len(first) - self._offset > most
+
     def append(self, item: bytes | MoreProducer | None) -> None:
         """Queue bytes, a producer, or the end; a second end is none."""
         if item is None and self.queue and self.queue[-1] is None:
