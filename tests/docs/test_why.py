@@ -49,7 +49,7 @@ def test_the_figures_are_those_that_were_measured(workload: str) -> None:
 
 
 def test_the_table_of_figures_was_found() -> None:
-    assert len(shown()) == 9
+    assert len(shown()) == 10
 
 
 def test_the_longest_messages_are_those_of_the_others() -> None:
