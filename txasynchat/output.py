@@ -100,17 +100,19 @@ class Sender:
         :return: how much of it the socket has taken, the transport having the rest; None if it
             was not tried.
         """
-        send, transport = self._send, self._transport
-        if send is None or transport.producer is not self._producer:
-            transport.write(bytes(data))
+        sent = self.send_some(data)
+        if sent != len(data):
+            self._transport.write(bytes(data[sent or 0 :]))
+        return sent
+
+    def send_some(self, data: bytes | memoryview) -> int | None:
+        """As :meth:`send`, but what the socket does not take is not written."""
+        if self._send is None or self._transport.producer is not self._producer:
             return None
         try:
-            sent = send(data)
+            return self._send(data)
         except OSError:  # the socket has no room; or the reactor meets the error again
-            sent = 0
-        if sent != len(data):
-            transport.write(bytes(data[sent:]))
-        return sent
+            return 0
 
     def flush(self) -> None:
         """Send what the transport holds, as much as the socket takes at once.
@@ -385,7 +387,8 @@ class Output(Outbox):
             encoding = owner.text_encoding if self.producers else None
             most = owner.ac_out_buffer_size
             if self._at_once > most and self.is_large(most):
-                most = self._at_once
+                progress = self._send_large() or progress
+                continue
             data = self.take(most, encoding)
             transport, awaited = self._transport, self.awaited
             if transport is None:  # a producer that was asked has closed it
@@ -407,6 +410,18 @@ class Output(Outbox):
         if self.orphan is not None:
             self._cancel_orphan()
         return progress
+
+    def _send_large(self) -> bool:
+        # Straight out of the item that is next: what the socket does not take stays here, as
+        # the transport is not to hold so much. Answers whether it took any.
+        data = self.view(self._at_once)
+        sent = (self._sender or self._new_sender()).send_some(data)
+        self._at_once = self._at_once - len(data) if sent == len(data) else 0
+        if not sent:
+            return False
+        self.skip(sent)
+        self.written += sent
+        return True
 
     def _wait_for(self, awaitable: Awaitable[Any]) -> None:
         awaited = as_deferred(awaitable)

@@ -262,15 +262,18 @@ def test_a_transport_that_asks_for_more_sends_more_in_that_turn(served: Served) 
 
 
 class Greedy(socket.socket):
-    """Takes all it is given, and forgets it."""
+    """Takes all it is given, as long as it has room, and forgets it."""
 
     def __init__(self, one: socket.socket) -> None:
         super().__init__(one.family, one.type, fileno=one.detach())
         self.taken: list[Any] = []
+        self.room = 2**30
 
     def send(self, data: Any, flags: int = 0) -> int:
         self.taken.append(data)
-        return len(data)
+        sent = min(len(data), self.room)
+        self.room -= sent
+        return sent
 
 
 def test_a_socket_that_takes_all_is_given_half_a_mebibyte_more_in_a_turn(served: Served) -> None:
@@ -281,6 +284,18 @@ def test_a_socket_that_takes_all_is_given_half_a_mebibyte_more_in_a_turn(served:
         served.reactor.turn()
         assert [len(each) for each in greedy.taken] == [131072, 524288]
         assert all(type(each) is memoryview for each in greedy.taken)  # none was copied for that
+
+
+def test_what_such_a_socket_does_not_take_waits_in_the_queue_not_in_the_transport(
+    served: Served,
+) -> None:
+    served.socket = served.transport.socket = greedy = Greedy(served.socket)
+    served.chat.push(b"x" * 2_000_000)
+    greedy.room = 200_000
+    served.reactor.turn()
+    assert [len(each) for each in greedy.taken] == [131072, 524288]
+    assert served.chat.traffic()["bytes_out"] == 200_000 + served.chat.ac_out_buffer_size
+    assert served.chat.queued_output == 2_000_000 - 200_000 - served.chat.ac_out_buffer_size
 
 
 def test_what_is_pushed_when_the_first_answer_was_written_is_sent_with_it(served: Served) -> None:

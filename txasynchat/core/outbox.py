@@ -186,10 +186,17 @@ class Outbox:
         return bool(self.queue) and self.queue[0] is None
 
     def is_large(self, most: int) -> bool:
-        """Whether what comes next are more than `most` bytes of one item: to take as many as one
-        likes is no copy then."""
+        """Whether what comes next are more than `most` bytes of one item."""
         first = self.queue[0] if self.queue else None
         return isinstance(first, bytes) and len(first) - self._offset > most
+
+    def view(self, most: int) -> memoryview:
+        """A look at up to `most` bytes of the item that comes next, which are bytes."""
+        return memoryview(self.queue[0])[self._offset : self._offset + most]
+
+    def skip(self, count: int) -> None:
+        """Take so many bytes, which somebody has had from a look at them."""
+        self._cut([], count)
 
     def append(self, item: bytes | MoreProducer | None) -> None:
         """Queue bytes, a producer, or the end; a second end is none."""
