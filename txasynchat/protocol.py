@@ -221,8 +221,9 @@ class AsyncChat(Protocol, Swept):
     #: but for what was held back before. As much as Twisted's transports read.
     ac_in_buffer_size: int = 65536
     #: At most so many bytes are written to the transport at once; smaller items
-    #: are joined up to this. As much as Twisted's transports send at once: a
-    #: large push is copied once, and no piece of it waits for another.
+    #: are joined up to this. As much as Twisted's transports send at once, so no
+    #: piece of a large push waits there for another. What goes past the transport,
+    #: straight to a socket that has room, may be more.
     ac_out_buffer_size: int = 131072
     #: Whether str is accepted for terminators and output, encoded with `encoding`.
     use_encoding: bool | int = False
